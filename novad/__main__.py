@@ -1,0 +1,3 @@
+from novad.cli import main
+
+main()

@@ -1,0 +1,62 @@
+"""Green threads: the only module of nova that imports eventlet.
+
+Everything else says `from nova import green`. The seam exists because eventlet is in maintenance: what the
+services need of it is listed here and nowhere else. Invariant: importing this module patches nothing;
+`patch()` does, and `nova.launch` calls it before any other import.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+# Half of eventlet's import time is dnspython; services talk to loopback or numeric addresses, and a name that
+# must be resolved goes through `tpool`.
+os.environ.setdefault("EVENTLET_NO_GREENDNS", "yes")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import eventlet
+    import eventlet.event
+    import eventlet.greenio
+    import eventlet.hubs
+    import eventlet.patcher
+    import eventlet.queue
+    import eventlet.semaphore
+    import eventlet.tpool
+    import eventlet.wsgi
+
+spawn = eventlet.spawn
+spawn_n = eventlet.spawn_n
+spawn_after = eventlet.spawn_after
+sleep = eventlet.sleep
+getcurrent = eventlet.getcurrent
+GreenPool = eventlet.GreenPool
+GreenThread = eventlet.greenthread.GreenThread
+Timeout = eventlet.Timeout
+Event = eventlet.event.Event
+Queue = eventlet.queue.Queue
+QueueEmpty = eventlet.queue.Empty
+LightQueue = eventlet.queue.LightQueue
+Semaphore = eventlet.semaphore.Semaphore
+GreenSocket = eventlet.greenio.GreenSocket
+wsgi = eventlet.wsgi
+tpool = eventlet.tpool
+hubs = eventlet.hubs
+original = eventlet.patcher.original
+is_monkey_patched = eventlet.patcher.is_monkey_patched
+
+
+def patch() -> None:
+    """Make the standard library cooperative; must run before anything else imports `socket` or `threading`."""
+    eventlet.monkey_patch()
+
+
+def wait_read(fd: int, timeout_s: float | None = None) -> None:
+    """Suspend this greenlet until `fd` is readable; raises `TimeoutError` after `timeout_s` seconds."""
+    eventlet.hubs.trampoline(fd, read=True, timeout=timeout_s, timeout_exc=TimeoutError)
+
+
+def schedule(callback, *args) -> None:
+    """Run `callback` in the hub at the end of this turn; it must not block."""
+    eventlet.hubs.get_hub().schedule_call_global(0, callback, *args)
