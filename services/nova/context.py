@@ -1,0 +1,79 @@
+"""Who asks, and for which request: the value that travels with every call.
+
+`current()` is the context of the greenlet that runs; the log adds its request id to every line. A context is
+immutable, so that handing it to another greenlet or another process never shares state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+_current: contextvars.ContextVar[RequestContext | None] = contextvars.ContextVar("nova_context", default=None)
+
+
+def new_request_id() -> str:
+    """20 characters, as long as Nova's."""
+    return f"req-{uuid.uuid4().hex[:16]}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """`timestamp` is when the request began (ISO 8601, UTC); `roles` are names."""
+
+    user_id: str | None = None
+    project_id: str | None = None
+    is_admin: bool = False
+    request_id: str = field(default_factory=new_request_id)
+    remote_address: str | None = None
+    roles: tuple[str, ...] = ()
+    timestamp: str = field(default_factory=_now)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "roles", tuple(self.roles))
+        if not self.request_id:
+            object.__setattr__(self, "request_id", new_request_id())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` is the inverse."""
+        return {**dataclasses.asdict(self), "roles": list(self.roles)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RequestContext:
+        """Unknown keys are ignored: a newer peer may send more than this version knows."""
+        known = {item.name for item in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+    def elevated(self) -> RequestContext:
+        """The same request with an administrator's rights."""
+        return dataclasses.replace(self, is_admin=True)
+
+
+def get_admin_context() -> RequestContext:
+    """A new request of the service itself."""
+    return RequestContext(is_admin=True)
+
+
+def current() -> RequestContext | None:
+    """The context in which this greenlet runs, or None outside a request."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def use(context: RequestContext | None) -> Iterator[None]:
+    """Make `context` the current one of this greenlet."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)
