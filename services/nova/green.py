@@ -52,6 +52,13 @@ def patch() -> None:
     eventlet.monkey_patch()
 
 
+def patch_psycopg2() -> None:
+    """Make psycopg2, which is C, wait in the hub instead of in libpq."""
+    from eventlet.support import psycopg2_patcher
+
+    psycopg2_patcher.make_psycopg_green()
+
+
 def wait_read(fd: int, timeout_s: float | None = None) -> None:
     """Suspend this greenlet until `fd` is readable; raises `TimeoutError` after `timeout_s` seconds."""
     eventlet.hubs.trampoline(fd, read=True, timeout=timeout_s, timeout_exc=TimeoutError)
