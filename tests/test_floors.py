@@ -14,7 +14,7 @@ FLOORS: dict[str, set[str]] = {
     "novad": set(),
     "novad.__main__": {"novad.cli"},
     "novad.core": {"novad.core"},
-    "novad.config": {"novad.core", "novad.config"},
+    "novad.config": {"novad", "novad.core", "novad.config"},
     "novad.host": {"novad.core", "novad.host"},
     "novad.client": {"novad", "novad.core", "novad.client"},
     "novad.daemon": {"novad", "novad.core", "novad.host", "novad.daemon"},

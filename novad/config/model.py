@@ -1,0 +1,359 @@
+"""The model of nova.toml: every key, its kind, its default and its manual entry.
+
+The descriptions are the manual (`novad check --explain KEY`) and the hover text of editors (`novad check
+--schema`), so neither can drift from what is accepted. What one key cannot know of another (names, cycles, ports)
+is checked in `validate`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from novad.config.fields import (
+    Boolean,
+    Command,
+    Count,
+    Duration,
+    Endpoint,
+    Limit,
+    Listen,
+    Name,
+    Nice,
+    OnCrash,
+    PortRequest,
+    Positive,
+    Restart,
+    Signal,
+    Size,
+    Status,
+    Target,
+    Text,
+    Variable,
+    shown,
+)
+from novad.config.interpolate import Lookup
+from novad.config.position import Path
+from novad.config.report import Fault
+from novad.config.suggest import for_key
+from novad.config.tree import Node, plain
+
+
+class Table(BaseModel):
+    """A table of nova.toml; a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Ready(Table):
+    """When a process counts as ready. Kinds given together must all hold."""
+
+    notify: Boolean = Field(
+        default=False,
+        description="The service says so: READY=1 on NOTIFY_SOCKET (sd_notify).",
+    )
+    http: Text | None = Field(
+        default=None, description='A URL, a path on the first port ("/healthz"), or the name of a port.'
+    )
+    status: Status = Field(
+        default=(200, 399), description="The HTTP status that means ready: a number, or [lowest, highest]."
+    )
+    tcp: Endpoint | None = Field(
+        default=None,
+        description='A port name, a port number or "host:port" that accepts.',
+    )
+    exec: Command | None = Field(default=None, description="A command that exits 0 when the service is ready.")
+    log: Text | None = Field(
+        default=None,
+        description="A regular expression; ready once a line of output matches.",
+    )
+
+
+class Health(Table):
+    """A check repeated for as long as a process is ready; failures in a row restart it."""
+
+    http: Text | None = Field(default=None, description="As in `ready`.")
+    status: Status = Field(default=(200, 399), description="As in `ready`.")
+    tcp: Endpoint | None = Field(default=None, description="As in `ready`.")
+    exec: Command | None = Field(default=None, description="As in `ready`.")
+    period: Duration = Field(default=10.0, description="The time between two checks.")
+    timeout: Duration = Field(default=2.0, description="A check that takes longer has failed.")
+    failures: Positive = Field(default=3, description="This many failures in a row restart the process.")
+
+
+class Backoff(Table):
+    """The delay of restarts: the first is immediate, then `min`, doubling up to `max`."""
+
+    min: Duration = Field(default=0.25, description="The delay before the second restart.")
+    max: Duration = Field(default=10.0, description="The longest delay.")
+    reset_after: Duration = Field(
+        default=10.0,
+        description='Failures are forgotten after being ready for so long; "0s": as soon as it is ready.',
+    )
+
+
+class Stop(Table):
+    """How a process is stopped: the signal, then KILL to its whole process tree."""
+
+    signal: Signal = Field(default="TERM", description="The signal that asks the process to end.")
+    timeout: Duration = Field(
+        default=10.0,
+        description="After this time what is left of the process tree is killed.",
+    )
+
+
+class Signals(Table):
+    """Which signals mean what to a service."""
+
+    reload: Signal = Field(
+        default="HUP",
+        description="The signal that makes the service read its configuration again.",
+    )
+
+
+class Logs(Table):
+    """What becomes of the output of a process."""
+
+    attach: Boolean = Field(
+        default=True,
+        description="Whether `up` and `logs` show it without being asked for it.",
+    )
+    max: Size = Field(
+        default=10 * 1024 * 1024,
+        description='The log file is rotated at this size, such as "10MiB".',
+    )
+    keep: Positive = Field(default=3, description="How many log files are kept, the current one included.")
+    drop: Boolean = Field(
+        default=False,
+        description="Drop output, and count it, rather than make the process wait.",
+    )
+
+
+class Watching(Table):
+    """Files whose change restarts a process."""
+
+    globs: list[Name] = Field(default_factory=list, description="Globs relative to nova.toml; `**` goes deep.")
+    debounce: Duration = Field(default=0.3, description="Changes within this time count as one.")
+
+
+class Service(Table):
+    """A service: one program, run in one or several processes. One string alone is its command."""
+
+    command: Command | None = Field(
+        default=None,
+        description="What to run. A list is executed as it is; a string is split into words like a shell "
+        "would, but no shell runs.",
+    )
+    shell: Boolean = Field(default=False, description="Give `command`, a string, to /bin/sh -c.")
+    python: Target | None = Field(
+        default=None,
+        description='Instead of `command`: a Python "module" or "module:function". Such a service may be forked '
+        "from a template that has the modules of `novad.preload` imported already, which is faster.",
+    )
+    args: list[Text] = Field(default_factory=list, description="The arguments of a `python` service.")
+    preload: Boolean = Field(
+        default=True,
+        description="false: a `python` service gets an interpreter of its own.",
+    )
+    cwd: Text | None = Field(
+        default=None,
+        description="The working directory, relative to nova.toml. Default: its own.",
+    )
+    env: dict[str, Variable] = Field(
+        default_factory=dict, description="Environment variables of this service; false removes one."
+    )
+    env_files: list[Name] = Field(
+        default_factory=list, description='Files of KEY=value lines; "name?" may be missing.'
+    )
+    after: list[Name] = Field(
+        default_factory=list,
+        description='The services to wait for. "x:started", "x:ready" or "x:done"; without a suffix :ready where '
+        "x has a probe, :done where x is a one-shot, else :started.",
+    )
+    restart_with: list[Name] = Field(
+        default_factory=list, description="Restart this service whenever one of these services restarts."
+    )
+    ready: Ready | None = Field(
+        default=None,
+        description="When the service counts as ready: notify, http, tcp, exec, log; all given must hold.",
+    )
+    ready_timeout: Duration = Field(default=30.0, description="A process that is not ready by then has failed.")
+    ready_after: Duration = Field(
+        default=1.0,
+        description="A service without a probe is ready once it lived this long.",
+    )
+    health: Health | None = Field(default=None, description="A check that is repeated: http, tcp, exec.")
+    watchdog: Duration | None = Field(
+        default=None, description="The service sends WATCHDOG=1 at least this often, or it is restarted."
+    )
+    restart: Restart | None = Field(
+        default=None, description='"no", "on-failure" or "always". Default: "on-failure", for a one-shot "no".'
+    )
+    oneshot: Boolean = Field(
+        default=False,
+        description="Runs once; exit 0 means done, and what waits for it goes on.",
+    )
+    autostart: Boolean = Field(default=True, description="false: started only when it is named or needed.")
+    backoff: Backoff = Field(default_factory=Backoff, description="The delay of restarts.")
+    give_up_after: Count = Field(default=5, description="This many failures in a row make it failed; 0: never.")
+    stop: Stop = Field(default_factory=Stop, description="How it is stopped: signal, timeout.")
+    signals: Signals = Field(default_factory=Signals, description="Signals by meaning: reload.")
+    ports: dict[str, PortRequest] = Field(
+        default_factory=dict,
+        description='Ports by name: 8774 exactly this one, "auto" a free one (the same one the next time), '
+        '"8774?" this one if it is free, "6080+" 6080 for the first replica, 6081 for the second.',
+    )
+    listen: Listen = Field(
+        default=False, description="Bind the ports (all, or those named) and pass them as sockets (LISTEN_FDS)."
+    )
+    url: Text | None = Field(
+        default=None,
+        description="Where the service is, for you and for ${services.NAME.url}.",
+    )
+    replicas: Count | None = Field(
+        default=None,
+        description="How many processes; they are called NAME.1, NAME.2...",
+    )
+    groups: list[Name] = Field(default_factory=list, description="Groups that this service belongs to.")
+    limits: dict[str, Limit] = Field(
+        default_factory=dict, description='Resource limits by name: nofile, core, as... "unlimited" lifts one.'
+    )
+    nice: Nice = Field(default=0, description="The niceness, from -20 to 19.")
+    pty: Boolean = Field(default=False, description="Run it on a pseudo terminal, for programs that ask for one.")
+    logs: Logs = Field(default_factory=Logs, description="Its log file: attach, max, keep, drop.")
+    watch: Watching | None = Field(
+        default=None, description="Globs, relative to nova.toml; a change of such a file restarts the service."
+    )
+    description: Text = Field(default="", description="A few words for people.")
+
+
+class Novad(Table):
+    """The project as a whole."""
+
+    name: Name | None = Field(
+        default=None,
+        description="The name of the project. Default: that of its directory.",
+    )
+    requires: Name | None = Field(
+        default=None,
+        description='The versions of novad that will do, such as ">=1.0,<2".',
+    )
+    include: list[Name] = Field(
+        default_factory=list, description="More files, or globs of files; they may add, not redefine."
+    )
+    env_files: list[Name] = Field(
+        default_factory=list, description='Files of KEY=value lines for every service; "name?" may be missing.'
+    )
+    preload: list[Name] = Field(
+        default_factory=list, description="Modules to import once for all `python` services."
+    )
+    on_crash: OnCrash = Field(default="restart", description='"stop": the first crash stops the whole cluster.')
+    call: Command | None = Field(default=None, description="The command that `novad call` runs.")
+
+
+class Profile(Table):
+    """An overlay, chosen with --profile or NOVAD_PROFILE."""
+
+    skip: list[Name] = Field(default_factory=list, description="Services that this profile leaves out.")
+    on_crash: OnCrash | None = Field(default=None, description="As in [novad].")
+    unset: list[Name] = Field(default_factory=list, description="Keys to remove, such as services.api.env.DEBUG.")
+    novad: Novad = Field(default_factory=Novad, description="Laid over [novad].")
+    env: dict[str, Variable] = Field(default_factory=dict, description="Laid over [env].")
+    defaults: Service = Field(default_factory=Service, description="Laid over [defaults].")
+    services: dict[str, Service] = Field(default_factory=dict, description="Laid over [services].")
+    groups: dict[str, list[Name]] = Field(default_factory=dict, description="Laid over [groups].")
+
+
+class File(Table):
+    """nova.toml."""
+
+    novad: Novad = Field(default_factory=Novad, description="The project as a whole.")
+    env: dict[str, Variable] = Field(
+        default_factory=dict, description="Environment variables of every service; false removes one."
+    )
+    defaults: Service = Field(default_factory=Service, description="Merged under every service.")
+    services: dict[str, Service] = Field(default_factory=dict, description="The services, by name.")
+    groups: dict[str, list[Name]] = Field(default_factory=dict, description="Names for several services at once.")
+    profile: dict[str, Profile] = Field(
+        default_factory=dict, description="Overlays by name, chosen with --profile or NOVAD_PROFILE."
+    )
+    unset: list[Name] = Field(
+        default_factory=list, description="In nova.local.toml: keys to remove, such as services.api.env.DEBUG."
+    )
+
+
+def read(node: Node, lookup: Lookup | None) -> tuple[File | None, list[tuple[Path, Fault]]]:
+    """The model of a file's tree, or all that keeps it from being one, each with the path it is about."""
+    try:
+        return File.model_validate(plain(node), context=lookup), []
+    except ValidationError as error:
+        return None, [_fault(node, detail) for detail in error.errors(include_url=False)]
+
+
+def read_service(node: Node, lookup: Lookup | None) -> Service:
+    """The model of a service's tree. Raises `ValidationError`; trees that `read` accepted cannot."""
+    return Service.model_validate(plain(node), context=lookup)
+
+
+# What pydantic finds by itself, in our words.
+EXPECTED = {
+    "bool_type": "true or false",
+    "dict_type": "a table",
+    "list_type": "a list",
+    "model_type": "a table",
+    "string_type": "a string",
+}
+
+
+def _fault(node: Node, detail: Any) -> tuple[Path, Fault]:
+    path: Path = tuple(detail["loc"])
+    while path and node.get(*path) is None:
+        path = path[:-1]  # the parts of a union that pydantic names, such as `list[...]`
+    at = node.nearest(path)
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        return path, _unknown_key(node, path)
+    context = detail.get("ctx", {})
+    if kind == "value":
+        text, help, fragment = context["text"], context["help"], context["fragment"]
+    else:
+        text, help, fragment = f"expected {EXPECTED.get(kind, 'another value')}, got {shown(plain(at))}", (), None
+    span = at.text_at(fragment)
+    return path, Fault(f"{dotted(path)}: {text}", at.origin.source, span, tuple(help))
+
+
+def _unknown_key(node: Node, path: Path) -> Fault:
+    *above, key = path
+    table = model_at(tuple(above))
+    known = list(table.model_fields) if table else []
+    where = f" in [{dotted(tuple(above))}]" if above else ""
+    return node.nearest(path).origin.fault(f"unknown key `{key}`{where}", *for_key(str(key), known), on_key=True)
+
+
+def dotted(path: Path) -> str:
+    """A path as it is written in TOML, with array indices in brackets."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+NESTED: dict[str, type[Table]] = {
+    "novad": Novad, "defaults": Service, "services": Service, "profile": Profile, "ready": Ready,
+    "health": Health, "backoff": Backoff, "stop": Stop, "signals": Signals, "logs": Logs, "watch": Watching,
+}  # fmt: skip
+KEYED = ("services", "profile")  # tables whose keys the user chooses
+
+
+def model_at(path: Path) -> type[Table] | None:
+    """The model of the table at `path` of a file; None where it has no model, such as [env]."""
+    model: type[Table] | None = File
+    parts = iter(path)
+    for part in parts:
+        if model is None or part not in model.model_fields:
+            return None
+        model = NESTED.get(str(part))
+        if part in KEYED and next(parts, None) is None:
+            return None
+    return model
