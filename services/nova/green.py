@@ -31,6 +31,7 @@ spawn_n = eventlet.spawn_n
 spawn_after = eventlet.spawn_after
 sleep = eventlet.sleep
 getcurrent = eventlet.getcurrent
+GreenletExit = eventlet.greenlet.GreenletExit
 GreenPool = eventlet.GreenPool
 GreenThread = eventlet.greenthread.GreenThread
 Timeout = eventlet.Timeout
