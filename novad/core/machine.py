@@ -195,7 +195,14 @@ def _release(process: Process, now_s: float) -> Step:
     incarnation = process.incarnation + 1
     process = enter(process, "starting", now_s, process.cause)
     process = replace(
-        process, incarnation=incarnation, pid=None, spawned_s=now_s, purpose="", fault="", adopted=False
+        process,
+        incarnation=incarnation,
+        pid=None,
+        spawned_s=now_s,
+        ready_in_s=None,
+        purpose="",
+        fault="",
+        adopted=False,
     )
     return process, (Spawn(incarnation),)
 
@@ -229,7 +236,7 @@ def _spawn_failed(process: Process, event: SpawnFailed, now_s: float, jitter: fl
 def _ready(process: Process, now_s: float) -> Step:
     if process.state != "starting":
         return process, ()
-    process = enter(process, "ready", now_s, "")
+    process = replace(enter(process, "ready", now_s, ""), ready_in_s=now_s - process.spawned_s)
     if process.failures:
         reset_s = process.spec.backoff.reset_after_s
         process = arm(process, settled=now_s + reset_s) if reset_s > 0 else replace(process, failures=0)
@@ -260,6 +267,7 @@ def _exited(process: Process, event: Exited, now_s: float, jitter: float) -> Ste
         event.signal,
         was_ready=process.state == "ready",
         asked=asked,
+        stopped_by_fault=process.state == "stopping" and process.purpose == "fault",
         lived_s=now_s - process.spawned_s,
     )
     was_stopping = process.state == "stopping"
@@ -268,11 +276,12 @@ def _exited(process: Process, event: Exited, now_s: float, jitter: float) -> Ste
     if not event.leftovers:
         process, effects = _settle(process, now_s, jitter)
         return process, (*unwatch, *effects)
+    # What outlives its leader is told to go, wherever it hides; a group's signal did not reach it.
+    terminate = Terminate(event.incarnation, process.spec.stop.signal)
     if was_stopping:
-        return process, ()
+        return process, (terminate,)
     process = replace(enter(process, "stopping", now_s, "its leader died"), purpose="sweep")
-    process = arm(process, kill=now_s + SWEEP_S)
-    return process, (*unwatch, Terminate(event.incarnation, process.spec.stop.signal))
+    return arm(process, kill=now_s + SWEEP_S), (*unwatch, terminate)
 
 
 def _tree_gone(process: Process, now_s: float, jitter: float) -> Step:

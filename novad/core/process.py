@@ -19,7 +19,10 @@ ALIVE: frozenset[State] = frozenset({"starting", "ready", "stopping"})
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a child ended: `code` or `signal`, or neither when nobody can know. `error` is a failed start."""
+    """How a child ended: `code` or `signal`, or neither when nobody can know. `error` is a failed start.
+
+    `asked`: a command stopped it; `stopped_by_fault`: novad did, because it was no good.
+    """
 
     incarnation: int
     code: int | None = None
@@ -27,6 +30,7 @@ class Exit:
     error: str = ""
     was_ready: bool = False
     asked: bool = False
+    stopped_by_fault: bool = False
     lived_s: float = 0.0
 
     @property
@@ -36,10 +40,12 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A supervised thing. `timers` maps a name to the moment it is due; `since_s` is when `state` began.
+    """A supervised thing.
 
-    `purpose` tells why a child is being stopped; `fault` is the sentence for it. `cause` says in words why the
-    process is in its state. `next_spec` takes effect when the child that runs by `spec` is gone.
+    `timers` maps a name to the moment it is due; `since_s` is when `state` began, `spawned_s` when the child was
+    born, `ready_in_s` how long this child took to get ready. `purpose` tells why a child is being stopped,
+    `fault` is the sentence for it, `cause` says in words why the process is in its state. `next_spec` takes
+    effect when the child that runs by `spec` is gone.
     """
 
     spec: ProcessSpec
@@ -56,6 +62,7 @@ class Process:
     fault: str = ""
     cause: str = ""
     status_text: str = ""
+    ready_in_s: float | None = None
     exit: Exit | None = None
     next_spec: ProcessSpec | None = None
     adopted: bool = False

@@ -105,6 +105,11 @@ class Decoder:
     def __init__(self) -> None:
         self._tail = b""
 
+    @property
+    def has_half_frame(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return bool(self._tail)
+
     def feed(self, data: bytes) -> list[Frame]:
         """All frames that are complete with `data`. Raises `WireError`."""
         *lines, self._tail = (self._tail + data).split(b"\n")

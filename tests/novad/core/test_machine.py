@@ -178,6 +178,11 @@ def test_a_stop_is_not_over_while_the_tree_lives() -> None:
     assert play(TreeGone(1)).state == "stopped"
 
 
+def test_what_outlives_its_leader_in_a_stop_is_told_to_go() -> None:
+    play = Play().run()(Stop()).die(code=0, leftovers=True)
+    assert play.effects[-2:] == [Terminate(1, "TERM"), Terminate(1, "TERM")]
+
+
 def test_what_a_crashed_leader_leaves_is_ended_before_its_successor_starts() -> None:
     play = Play().run().after(1).die(signal=9, leftovers=True)
     assert play.state == "stopping"

@@ -1,0 +1,106 @@
+"""The daemon's process: `python -m novad.daemon --config FILE --namespace NAME --run-dir DIR ...`.
+
+Started by the client in a session of its own. It says one line on the ready descriptor: `ready`, `busy` (another
+daemon has this cluster; exit 0), or `error: ...` (exit 1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import resource
+import sys
+
+from novad.core.place import Place
+from novad.daemon.loop import Daemon
+from novad.host import signals
+from novad.host.child import become_subreaper
+
+
+def main() -> int:
+    """Runs until the cluster goes down; returns the exit code."""
+    args = _arguments()
+    place = Place(
+        args.config, os.path.dirname(args.config), args.namespace, args.run_dir, f"{args.run_dir}/control",
+        args.state_dir, args.log_dir,
+    )  # fmt: skip
+    lock = take_lock(f"{args.run_dir}/lock")
+    if lock is None:
+        _say(args.ready_fd, "busy")
+        return 0
+    try:
+        become_subreaper()
+        signals.clean()
+        daemon = Daemon(place, _raise_limits())
+    except OSError as error:
+        _say(args.ready_fd, f"error: {error.strerror}: {error.filename or ''}".rstrip(": "))
+        return 1
+    _say(args.ready_fd, "ready")
+    daemon.run()
+    daemon.close()
+    release_lock(place.run_dir, lock)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="novad.daemon")
+    for name in ("config", "run-dir", "state-dir", "log-dir"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--namespace", default="default")
+    parser.add_argument("--ready-fd", type=int, default=-1)
+    return parser.parse_args()
+
+
+def _say(fd: int, line: str) -> None:
+    if fd < 0:
+        print(line, file=sys.stderr)
+        return
+    try:
+        os.write(fd, line.encode() + b"\n")
+    except OSError:
+        # The client is gone; the lease or the empty timer decides what becomes of us.
+        pass
+    os.close(fd)
+
+
+def take_lock(path: str) -> int | None:
+    """A descriptor that holds the lock of the run directory, or None when another daemon holds it.
+
+    The winner of a removed file would share the name with nobody, hence the look at the name afterwards.
+    """
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        try:
+            if os.stat(path).st_ino == os.fstat(fd).st_ino:
+                return fd
+        except FileNotFoundError:
+            pass
+        os.close(fd)
+
+
+def release_lock(run_dir: str, fd: int) -> None:
+    """Nothing of the cluster stays in the run directory."""
+    os.unlink(f"{run_dir}/lock")
+    os.close(fd)
+    try:
+        os.rmdir(run_dir)
+    except OSError:
+        # A record of what could not be stopped, or a file of the user's.
+        pass
+
+
+def _raise_limits() -> dict[int, int]:
+    """All the descriptors that we may have; children get the soft limit that we were born with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return {resource.RLIMIT_NOFILE: soft}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

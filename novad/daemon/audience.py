@@ -1,0 +1,117 @@
+"""Who waits to hear something: requests that are answered later, and subscribers to events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from novad.core import wire
+from novad.core.errors import NovadError
+from novad.host.control import SKIP_BYTES, Connection
+
+Answer = dict[str, Any] | NovadError | None
+
+
+@dataclass(slots=True)
+class Waiter:
+    """A request whose answer depends on processes: `answer()` is asked after each change until it has one."""
+
+    connection: Connection
+    request: wire.Request
+    answer: Callable[[], Answer]
+    then: Callable[[], None] | None = None
+
+
+@dataclass(slots=True)
+class Subscriber:
+    """A client that gets events. `lines` holds the names whose output it wants."""
+
+    connection: Connection
+    request: wire.Request
+    states: bool
+    lines: set[str]
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def send(self, event: dict[str, Any]) -> None:
+        self.connection.send(wire.Event(self.request.id, event))
+
+    def send_lines(self, name: str, text: bytes) -> None:
+        """Log lines; a client that does not read in time loses some and is told how many."""
+        if self.connection.unread_bytes > SKIP_BYTES:
+            self.skipped[name] = self.skipped.get(name, 0) + text.count(b"\n")
+            return
+        for skipped_name, count in self.skipped.items():
+            self.send({"type": "skipped", "name": skipped_name, "lines": count})
+        self.skipped.clear()
+        for part in _parts(text):
+            self.send({"type": "lines", "name": name, "text": part.decode(errors="surrogateescape")})
+
+
+def _parts(text: bytes, limit: int = wire.MAX_FRAME // 8) -> Iterable[bytes]:
+    """Whole lines, in pieces that fit a frame even when every byte is escaped in JSON."""
+    while len(text) > limit:
+        cut = text.rfind(b"\n", 0, limit) + 1 or text.find(b"\n") + 1 or len(text)
+        yield text[:cut]
+        text = text[cut:]
+    if text:
+        yield text
+
+
+class Audience:
+    """All waiters and subscribers; a connection that closes takes its own with it."""
+
+    def __init__(self, on_followed: Callable[[set[str]], None]) -> None:
+        self._waiters: list[Waiter] = []
+        self._subscribers: list[Subscriber] = []
+        self._on_followed = on_followed
+
+    def wait(self, waiter: Waiter) -> None:
+        """Answer now if there is an answer, else later."""
+        if not self._try(waiter):
+            self._waiters.append(waiter)
+            waiter.connection.on_close.append(lambda: self._drop_waiter(waiter))
+
+    def _drop_waiter(self, waiter: Waiter) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    def _try(self, waiter: Waiter) -> bool:
+        answer = waiter.answer()
+        if answer is None:
+            return False
+        if isinstance(answer, NovadError):
+            waiter.connection.fail(waiter.request, answer)
+        else:
+            waiter.connection.reply(waiter.request, answer)
+        if waiter.then is not None:
+            waiter.then()
+        return True
+
+    def check(self) -> None:
+        """Something changed: answer whom that concerns."""
+        self._waiters = [waiter for waiter in self._waiters if not self._try(waiter)]
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        self._subscribers.append(subscriber)
+        subscriber.connection.on_close.append(lambda: self._drop_subscriber(subscriber))
+        self._followed()
+
+    def _drop_subscriber(self, subscriber: Subscriber) -> None:
+        if subscriber in self._subscribers:
+            self._subscribers.remove(subscriber)
+        self._followed()
+
+    def _followed(self) -> None:
+        self._on_followed(set().union(*(subscriber.lines for subscriber in self._subscribers)))
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """An event for everybody who asked for states."""
+        for subscriber in list(self._subscribers):
+            if subscriber.states:
+                subscriber.send(event)
+
+    def tell_lines(self, name: str, text: bytes) -> None:
+        for subscriber in list(self._subscribers):
+            if name in subscriber.lines:
+                subscriber.send_lines(name, text)

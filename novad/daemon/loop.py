@@ -1,0 +1,284 @@
+"""The daemon: one loop that owns all state, and the doors through which news reaches it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from novad import __version__
+from novad.core import wire
+from novad.core.messages import Event, Extended, Pinged, Restart, Said, Start, Stop, WatchdogSet
+from novad.core.place import Place
+from novad.core.process import ALIVE, Process
+from novad.core.spec import Cluster
+from novad.daemon import log_tail, report, verbs
+from novad.daemon.audience import Audience
+from novad.daemon.diff import Difference
+from novad.daemon.effects import Effects, Reports, Wiring
+from novad.daemon.supervisor import PastExit, Supervisor
+from novad.host import clock, proc
+from novad.host.control import Connection, ControlSocket
+from novad.host.hub import Mailbox, Timer
+from novad.host.journal import Journal
+from novad.host.notify import Notification, NotifySocket
+from novad.host.signals import Signals
+from novad.host.usage import Meter
+
+# A daemon that nobody gave a cluster is the rest of a client that died between two steps.
+EMPTY_S = 10.0
+WHY_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """An event for one process."""
+
+    name: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request of a client."""
+
+    connection: Connection
+    request: wire.Request
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Anything else that must happen in the loop."""
+
+    act: Callable[[], None]
+
+
+class Daemon:
+    """One cluster's daemon; `run` returns when it is to end."""
+
+    def __init__(self, place: Place, soft_limits: dict[int, int]) -> None:
+        self._place = place
+        self._mailbox: Mailbox[About | Asked | Act] = Mailbox()
+        self._running = True
+        self.started_s = clock.now_s()
+        self.survivors: dict[str, list[tuple[int, str]]] = {}
+        self.audience = Audience(self._follow)
+        self.journal = Journal(f"{place.state_dir}/journal.jsonl")
+        notify_path = f"{place.run_dir}/notify"
+        wiring = Wiring(place.socket, notify_path, os.path.basename(place.run_dir), soft_limits)
+        reports = Reports(
+            lambda name, event: self._mailbox.put(About(name, event)),
+            self.audience.tell_lines,
+            lambda name, text: self.audience.tell({"type": "probe", "name": name, "text": text}),
+            lambda name, found: self.survivors.__setitem__(name, found),
+        )
+        self.supervisor = Supervisor(Effects(wiring, reports), self.journal, self._on_change)
+        self._meter = Meter()
+        self._notify = NotifySocket(
+            notify_path, self.supervisor.effects.children.is_leader, self._on_notification
+        )
+        self._signals = Signals(
+            (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2),
+            self._on_signal,
+        )
+        self._control = ControlSocket(place.socket, lambda c, r: self._mailbox.put(Asked(c, r)))
+        Timer(EMPTY_S, lambda: self._put(self._end_if_empty))
+
+    def _put(self, act: Callable[[], None]) -> None:
+        self._mailbox.put(Act(act))
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Handle events until `end`."""
+        while self._running:
+            due_s = self.supervisor.next_deadline_s()
+            self._mailbox.wait(None if due_s is None else max(due_s - clock.now_s(), 0.0))
+            while self._mailbox:
+                self._handle(self._mailbox.take())
+            self.supervisor.tick()
+            self.supervisor.settle()
+            self.audience.check()
+
+    def _handle(self, item: About | Asked | Act) -> None:
+        match item:
+            case About(name, event):
+                self.supervisor.apply(name, event)
+                # Before the next item: a restart after a crash waits for nobody's bookkeeping.
+                self.supervisor.settle()
+            case Asked(connection, request):
+                verbs.answer(self, connection, request)
+            case Act(act):
+                act()
+
+    def end(self) -> None:
+        """Leave the loop after this turn."""
+        self._running = False
+
+    def close(self) -> None:
+        """Take down sockets and files."""
+        self.audience.tell({"type": "ended"})
+        self._control.close()
+        self._notify.close()
+        self._signals.close()
+        for output in self.supervisor.effects.outputs.values():
+            output.close()
+        self.journal.write("down", pid=os.getpid())
+        self.journal.close()
+
+    # -- news
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self.supervisor.effects.children.reap_orphans()
+        elif number in (signal.SIGTERM, signal.SIGINT):
+            self._put(lambda: self.go_down(f"novad got {report.signal_name(number)}"))
+
+    def lease_ended(self) -> None:
+        """The owner of this cluster is gone, however that came."""
+        self._put(lambda: self.go_down("its owner is gone"))
+
+    def go_down(self, cause: str) -> None:
+        """Stop everything, then end."""
+        self.journal.write("going_down", cause=cause)
+        self.supervisor.stop(list(self.supervisor.processes), Stop(cause=cause))
+        self._end_when_stopped()
+
+    def _end_when_stopped(self) -> None:
+        alive = [process for process in self.supervisor.processes.values() if process.state in ALIVE]
+        if all(process.spec.name in self.survivors for process in alive):
+            self.end()
+        else:
+            self._when_changed = self._end_when_stopped
+
+    _when_changed: Callable[[], None] | None = None
+
+    def _end_if_empty(self) -> None:
+        if self.supervisor.cluster is None:
+            self.end()
+
+    def _on_notification(self, notification: Notification) -> None:
+        child = self.supervisor.effects.children.leader(notification.pid)
+        if child is None:
+            return
+        name, incarnation, fields = child.name, child.incarnation, notification.fields
+        if fields.get("READY") == "1":
+            self.supervisor.effects.said_ready(name)
+        events: list[Event] = []
+        if "STATUS" in fields:
+            events.append(Said(incarnation, fields["STATUS"][:200]))
+        if fields.get("WATCHDOG") == "1":
+            events.append(Pinged(incarnation))
+        for key, kind in (("WATCHDOG_USEC", WatchdogSet), ("EXTEND_TIMEOUT_USEC", Extended)):
+            if fields.get(key, "").isdigit():
+                events.append(kind(incarnation, int(fields[key]) / 1_000_000))
+        for event in events:
+            self._mailbox.put(About(name, event))
+
+    def _on_change(self, old: Process, new: Process) -> None:
+        if new.state in ("starting", "stopped", "done", "failed"):
+            self.survivors.pop(new.spec.name, None)
+        if new.state != old.state or new.status_text != old.status_text or new.pid != old.pid:
+            row = self.rows([new.spec.name])[0]
+            self.audience.tell(
+                {"type": "state", "from": old.state, "cause": new.cause, "at": clock.wall(), **row}
+            )
+        if self._when_changed is not None:
+            self._put(self._when_changed)
+            self._when_changed = None
+
+    def _follow(self, names: set[str]) -> None:
+        for name, output in self.supervisor.effects.outputs.items():
+            output.is_followed = name in names
+
+    # -- documents
+
+    def rows(self, names: list[str]) -> list[dict[str, Any]]:
+        """`status` rows without usage."""
+        supervisor, now_s = self.supervisor, clock.now_s()
+        return [
+            report.process_row(supervisor.processes[name], supervisor.graph, supervisor.processes, now_s)
+            for name in names
+        ]
+
+    def status(self, names: list[str], usage: bool) -> dict[str, Any]:
+        """The document of `status --json`."""
+        rows = self.rows(names)
+        if usage:
+            self._add_usage(rows)
+        cluster = self.supervisor.cluster
+        return {
+            "schema": 1,
+            "project": cluster.project if cluster else None,
+            "namespace": self._place.namespace,
+            "config": self._place.config,
+            "digest": cluster.digest if cluster else None,
+            "profile": cluster.profile if cluster else None,
+            "daemon": {
+                "pid": os.getpid(),
+                "version": __version__,
+                "uptime_s": clock.now_s() - self.started_s,
+            },
+            "processes": rows,
+        }
+
+    def _add_usage(self, rows: list[dict[str, Any]]) -> None:
+        trees = {row["name"]: [row["pid"], *proc.descendants(row["pid"])] for row in rows if row["pid"]}
+        measured = self._meter.measure(trees)
+        for row in rows:
+            if row["name"] in measured:
+                row["cpu_percent"] = measured[row["name"]].cpu_percent
+                row["rss_bytes"] = measured[row["name"]].rss_bytes
+
+    def last_crashed(self) -> list[str]:
+        """The process whose last unasked end is the latest, as a list of at most one."""
+        crashed = [
+            (past.at, name)
+            for name, exits in self.supervisor.exits.items()
+            for past in exits
+            if not past.ended.asked and not past.ended.is_clean
+        ]
+        return [max(crashed)[1]] if crashed else []
+
+    def why(self, name: str) -> dict[str, Any]:
+        """Everything that `why` tells of one process."""
+        process = self.supervisor.processes[name]
+        row = self.rows([name])[0]
+        return {
+            **row,
+            "since_s": clock.now_s() - process.since_s,
+            "cause": process.cause,
+            "awaiting": self.supervisor.effects.seen.get(name),
+            "argv": list(process.spec.argv),
+            "cwd": process.spec.cwd,
+            "exits": [self._exit_row(name, past) for past in self.supervisor.exits[name]],
+            "failures": process.failures,
+            "give_up_after": process.spec.give_up_after,
+            "hurts": [
+                other
+                for other in self.supervisor.graph.dependents(name)
+                if self.supervisor.processes[other].state == "waiting"
+            ],
+        }
+
+    def _exit_row(self, name: str, past: PastExit) -> dict[str, Any]:
+        path = self.supervisor.processes[name].spec.log.path
+        lines = log_tail.last_lines(path, past.log_position, WHY_LINES)
+        return report.exit_row(past.ended, past.pid, past.at, lines)
+
+    # -- reload
+
+    def reload(self, cluster: Cluster, found: Difference) -> None:
+        """Apply a new configuration: stop what is gone, restart what changed, start what is new."""
+        supervisor = self.supervisor
+        supervisor.stop(found.removed, Stop(cause="novad reload"))
+        running = [name for name in found.changed if supervisor.processes[name].want != "down"]
+        supervisor.replace(cluster)
+        for name in running:
+            supervisor.apply(name, Restart(cause="novad reload"))
+        for name in found.added:
+            if supervisor.processes[name].spec.autostart:
+                supervisor.apply(name, Start(cause="novad reload"))
+        supervisor.settle()

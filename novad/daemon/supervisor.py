@@ -1,0 +1,209 @@
+"""The table of processes and the one way to change it: an event in, a step, its effects performed.
+
+Everything here runs in the loop's greenlet; the news of children, probes and services reaches it through the
+mailbox. Nothing polls: the loop sleeps until the nearest deadline.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from novad.core.machine import step
+from novad.core.messages import Event, Redefine, Released, Stop, Tick
+from novad.core.order import Graph
+from novad.core.process import ALIVE, Exit, Process, next_deadline_s
+from novad.core.spec import Cluster, ProcessSpec
+from novad.daemon import report
+from novad.daemon.effects import Effects
+from novad.host import clock
+from novad.host.journal import Journal
+
+EXITS_KEPT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PastExit:
+    """An exit with what a reader needs: when, which pid, and where its last lines end in the log."""
+
+    ended: Exit
+    pid: int | None
+    at: float
+    log_position: tuple[int, int]
+
+
+class Supervisor:
+    """Runs the processes of one cluster."""
+
+    def __init__(self, effects: Effects, journal: Journal, on_change: Callable[[Process, Process], None]) -> None:
+        self.effects = effects
+        self._journal = journal
+        self._on_change = on_change
+        self.cluster: Cluster | None = None
+        self.graph = Graph(())
+        self.processes: dict[str, Process] = {}
+        self.exits: dict[str, deque[PastExit]] = {}
+        self._deadlines: list[tuple[float, str]] = []
+        self._leaving: dict[str, Stop] = {}
+        self._unsettled: set[str] = set()
+
+    # -- the cluster
+
+    def load(self, cluster: Cluster) -> None:
+        """Take over the definitions of a first cluster; nothing is started."""
+        self._define(cluster)
+        for spec in cluster.processes:
+            self._add(spec)
+
+    def _define(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.effects.env = cluster.env
+        self.graph = Graph(cluster.processes)
+
+    def _add(self, spec: ProcessSpec) -> None:
+        self.processes[spec.name] = Process(spec, since_s=clock.now_s())
+        self.effects.add(spec)
+        self.exits[spec.name] = deque(maxlen=EXITS_KEPT)
+
+    def replace(self, cluster: Cluster) -> None:
+        """New definitions; processes that are defined no longer are forgotten once they have stopped."""
+        for spec in cluster.processes:
+            if spec.name in self.processes:
+                self.apply(spec.name, Redefine(spec))
+            else:
+                self._add(spec)
+        self._define(cluster)
+        self._unsettled.update(self.processes)
+
+    def _forget_removed(self) -> None:
+        defined = {spec.name for spec in self.cluster.processes} if self.cluster else set()
+        for name in [name for name in self.processes if name not in defined]:
+            if self.processes[name].state not in ALIVE:
+                del self.processes[name]
+                self.effects.forget(name)
+                del self.exits[name]
+
+    # -- events
+
+    def apply(self, name: str, event: Event) -> None:
+        """One step of one process, its effects included."""
+        old = self.processes.get(name)
+        if old is None:
+            return
+        new, effects = step(old, event, clock.now_s(), random.uniform(-1, 1))
+        self.processes[name] = new
+        if new is not old:
+            self._changed(old, new)
+        for effect in effects:
+            outcome = self.effects.perform(new, effect)
+            if outcome is not None:
+                self.apply(name, outcome)
+
+    def stop(self, names: Iterable[str], event: Stop) -> None:
+        """Stop several, those that depend before what they depend on."""
+        for name in names:
+            self._leaving[name] = event
+            self._unsettled.add(name)
+        self.settle()
+
+    def settle(self) -> None:
+        """Carry out what has become possible: stops in order, then starts in order."""
+        while self._unsettled:
+            names = self._unsettled
+            self._unsettled = set()
+            self._stop_leaving()
+            for name in [name for name in self.processes if name in names]:
+                process = self.processes[name]
+                if process.state == "waiting" and not self.graph.unmet(name, self.processes):
+                    self.apply(name, Released())
+            if self.cluster is not None and len(self.processes) > len(self.cluster.processes):
+                self._forget_removed()
+
+    def _stop_leaving(self) -> None:
+        """Whoever has no child is stopped at once, so that nothing starts again while it waits for its turn."""
+        for name, event in list(self._leaving.items()):
+            process = self.processes.get(name)
+            if process is None:
+                del self._leaving[name]
+                continue
+            is_held = process.state in ALIVE and not event.kill
+            if is_held and self.graph.holds_up(name, self._leaving, self.processes):
+                continue
+            self.apply(name, event)
+            if self.processes[name].state not in ALIVE:
+                del self._leaving[name]
+            elif process.state in ALIVE and self.processes[name].state == "stopping":
+                # It stays among the leaving until it is gone: what it depends on waits for that.
+                self._leaving[name] = replace(event, timeout_s=None, kill=False)
+
+    def is_leaving(self, name: str) -> bool:
+        return name in self._leaving
+
+    def keep(self, names: Iterable[str]) -> None:
+        """A start takes back a stop that has not had its turn."""
+        for name in names:
+            self._leaving.pop(name, None)
+
+    # -- time
+
+    def next_deadline_s(self) -> float | None:
+        """When the nearest timer of any process is due, or None."""
+        while self._deadlines:
+            due_s, name = self._deadlines[0]
+            process = self.processes.get(name)
+            if process is not None and next_deadline_s(process) == due_s:
+                return due_s
+            heapq.heappop(self._deadlines)
+        return None
+
+    def tick(self) -> None:
+        """Let every process act whose timer is due."""
+        now_s = clock.now_s()
+        while (due_s := self.next_deadline_s()) is not None and due_s <= now_s:
+            self.apply(heapq.heappop(self._deadlines)[1], Tick())
+
+    # -- changes
+
+    def _changed(self, old: Process, new: Process) -> None:
+        name = new.spec.name
+        due_s = next_deadline_s(new)
+        if due_s is not None and due_s != next_deadline_s(old):
+            heapq.heappush(self._deadlines, (due_s, name))
+        if new.exit is not None and new.exit is not old.exit:
+            self._remember_exit(old, new)
+        if new.state != old.state or new.incarnation != old.incarnation:
+            self._note(old, new)
+            self._unsettled.update((name, *self.graph.dependents(name)), self._leaving)
+            self.effects.seen.pop(name, None)
+        self._on_change(old, new)
+
+    def _remember_exit(self, old: Process, new: Process) -> None:
+        assert new.exit is not None
+        output = self.effects.outputs[new.spec.name]
+        self.exits[new.spec.name].appendleft(PastExit(new.exit, old.pid, clock.wall(), output.file.position()))
+        output.note(report.exit_text(new.exit))
+        self._journal.write(
+            "exit", name=new.spec.name, run=new.exit.incarnation, pid=old.pid, code=new.exit.code,
+            signal=new.exit.signal, error=new.exit.error, lived_s=round(new.exit.lived_s, 6),
+            asked=new.exit.asked, was_ready=new.exit.was_ready,
+        )  # fmt: skip
+
+    def _note(self, old: Process, new: Process) -> None:
+        self._journal.write(
+            "state", name=new.spec.name, was=old.state, state=new.state, want=new.want, cause=new.cause,
+            run=new.incarnation, pid=new.pid, failures=new.failures,
+        )  # fmt: skip
+        output = self.effects.outputs[new.spec.name]
+        match new.state:
+            case "ready":
+                output.note(f"ready after {new.ready_in_s or 0:.2f} s")
+            case "stopping" if old.state != "stopping":
+                output.note(f"stopping: {new.fault or new.cause}")
+            case "failed":
+                output.note(f"failed: {new.cause}; novad restart {new.spec.name} tries again")
+            case "backoff":
+                due_s = next_deadline_s(new) or new.since_s
+                output.note(f"next try in {due_s - new.since_s:.2f} s")

@@ -1,0 +1,318 @@
+"""What clients may ask: one function a verb, from request to answer. docs/control.md is the contract.
+
+Arguments are checked here, once. A verb changes the cluster only by putting events to processes; what takes
+time is answered by a waiter when it has happened.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from novad import __version__
+from novad.core import wire
+from novad.core.errors import NovadError, UsageError
+from novad.core.messages import Restart, Start, Stop
+from novad.core.process import ALIVE
+from novad.core.select import select
+from novad.core.spec import Cluster, cluster_from_json, to_json
+from novad.daemon import diff, report
+from novad.daemon.audience import Answer, Subscriber, Waiter
+from novad.daemon.effects import signal_number
+from novad.host import clock
+from novad.host.control import Connection
+
+if TYPE_CHECKING:
+    from novad.daemon.loop import Daemon
+
+Verb = Callable[["Daemon", Connection, wire.Request], None]
+
+
+def answer(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    """Perform one request. Every request gets exactly one answer, now or later."""
+    verb = VERBS.get(request.verb)
+    try:
+        if request.v != wire.PROTOCOL:
+            raise UsageError(
+                f"the client speaks protocol {request.v}, this daemon (novad {__version__}) {wire.PROTOCOL}",
+                "novad down with the version that started it, then novad up",
+            )
+        if verb is None:
+            raise UsageError(
+                f"unknown request: {request.verb}", "the client is newer than the daemon: novad down"
+            )
+        verb(daemon, connection, request)
+    except NovadError as error:
+        connection.fail(request, error)
+
+
+def _arg(request: wire.Request, name: str, kind: type | tuple[type, ...], default: Any) -> Any:
+    value = request.args.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UsageError(f"{request.verb}: {name} has the wrong type: {value!r:.80}")
+    return value
+
+
+def _names(daemon: Daemon, request: wire.Request) -> list[str]:
+    patterns = _arg(request, "names", list, [])
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise UsageError(f"{request.verb}: names must be strings")
+    supervisor = daemon.supervisor
+    specs = {name: process.spec for name, process in supervisor.processes.items()}
+    groups = supervisor.cluster.groups if supervisor.cluster else {}
+    return select(patterns, specs, groups)
+
+
+def _ping(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    connection.reply(
+        request,
+        {
+            "pid": os.getpid(),
+            "version": __version__,
+            "protocol": wire.PROTOCOL,
+            "uptime_s": clock.now_s() - daemon.started_s,
+        },
+    )
+
+
+def _up(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    cluster = cluster_from_json(request.args.get("cluster"))
+    loaded = daemon.supervisor.cluster is None
+    if loaded:
+        daemon.supervisor.load(cluster)
+    changed = not loaded and _is_changed(daemon.supervisor.cluster, cluster)
+    names = [] if not _arg(request, "start", bool, True) else _to_start(daemon, request)
+    if _arg(request, "deps", bool, True):
+        names = daemon.supervisor.graph.closure(names)
+    _start_all(daemon, names, Start(cause="novad up"), only_down=not request.args.get("names"))
+    connection.reply(request, {"names": names, "loaded": loaded, "changed": changed})
+
+
+def _is_changed(old: Cluster | None, new: Cluster) -> bool:
+    return old is not None and bool(diff.compare(old, new).moves)
+
+
+def _to_start(daemon: Daemon, request: wire.Request) -> list[str]:
+    if request.args.get("names"):
+        return _names(daemon, request)
+    processes = daemon.supervisor.processes.values()
+    return [process.spec.name for process in processes if process.spec.autostart]
+
+
+def _start_all(daemon: Daemon, names: list[str], event: Start, only_down: bool = False) -> None:
+    """Start several; a second `up` without names leaves alone what somebody stopped or what is done."""
+    supervisor = daemon.supervisor
+    supervisor.keep(names)
+    for name in names:
+        process = supervisor.processes[name]
+        if only_down and (process.incarnation or process.want != "down"):
+            continue
+        if process.spec.oneshot and process.state == "done" and not event.once and only_down:
+            continue
+        supervisor.apply(name, event)
+    supervisor.settle()
+
+
+def _start(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    once = _arg(request, "once", bool, False)
+    asked = _names(daemon, request)
+    names = daemon.supervisor.graph.closure(asked) if _arg(request, "deps", bool, True) else asked
+    needed = [name for name in names if name not in asked]
+    _start_all(daemon, [name for name in needed if _is_down(daemon, name)], Start(cause="novad start"))
+    _start_all(daemon, asked, Start(once, "novad start"))
+    connection.reply(request, {"names": names})
+
+
+def _is_down(daemon: Daemon, name: str) -> bool:
+    return daemon.supervisor.processes[name].state in ("stopped", "failed")
+
+
+def _stop(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    stop_and_wait(daemon, connection, request, _names(daemon, request))
+
+
+def stop_and_wait(
+    daemon: Daemon,
+    connection: Connection,
+    request: wire.Request,
+    names: list[str],
+    then: Callable[[], None] | None = None,
+) -> None:
+    """Stop `names`; the answer comes when their trees are gone, or when the kernel keeps one alive."""
+    timeout_s = _arg(request, "timeout_s", (int, float), None)
+    kill = _arg(request, "kill", bool, False)
+    supervisor = daemon.supervisor
+    began_s = clock.now_s()
+    alive = {name: process.pid for name, process in supervisor.processes.items() if process.state in ALIVE}
+    for name in names:
+        daemon.survivors.pop(name, None)
+    supervisor.stop(names, Stop(timeout_s, kill, f"novad {request.verb}"))
+    gone: dict[str, dict[str, Any]] = {}
+
+    def done() -> Answer:
+        left = []
+        for name in names:
+            process = supervisor.processes.get(name)
+            if process is not None and (process.state in ALIVE or supervisor.is_leaving(name)):
+                left.append(name)
+            elif name in alive and name not in gone:
+                how = _how(process.exit) if process and process.exit else "gone"
+                gone[name] = {"name": name, "how": how, "seconds": round(clock.now_s() - began_s, 3)}
+        if any(name not in daemon.survivors for name in left):
+            return None
+        survivors = [{"name": name, "pid": pid, "command": command}
+                     for name in left for pid, command in daemon.survivors[name]]  # fmt: skip
+        return {"stopped": list(gone.values()), "survivors": survivors}
+
+    daemon.audience.wait(Waiter(connection, request, done, then))
+
+
+def _how(ended: Any) -> str:
+    return str(report.exit_text(ended))
+
+
+def _restart(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    timeout_s = _arg(request, "timeout_s", (int, float), None)
+    supervisor = daemon.supervisor
+    names = _names(daemon, request)
+    if _arg(request, "deps", bool, False):
+        names = supervisor.graph.closure(names)
+    supervisor.keep(names)
+    before = {name: supervisor.processes[name].incarnation for name in names}
+    for name in names:
+        supervisor.apply(name, Restart(timeout_s, "novad restart"))
+    supervisor.settle()
+
+    def done() -> Answer:
+        for name in names:
+            process = supervisor.processes.get(name)
+            if process is None or process.want == "down" or process.state in ("failed", "backoff", "done"):
+                continue
+            fresh = process.incarnation > before[name] and process.state in ("starting", "ready")
+            if not fresh and process.state != "waiting":
+                return None
+        return {"names": names, "stopped": [], "survivors": []}
+
+    daemon.audience.wait(Waiter(connection, request, done))
+
+
+def _signal(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    name = str(_arg(request, "signal", str, "")).upper()
+    try:
+        number = signal.Signals(int(name)).value if name.isdigit() else signal_number(name)
+    except (KeyError, ValueError):
+        raise UsageError(f"unknown signal: {name or '(none)'}", "kill -l lists them") from None
+    group = _arg(request, "group", bool, False)
+    sent = []
+    for process_name in _names(daemon, request):
+        child = daemon.supervisor.effects.child(process_name)
+        if child is not None and not child.is_dead:
+            daemon.supervisor.effects.children.signal(child, number, group)
+            daemon.supervisor.effects.outputs[process_name].note(f"sent {report.signal_name(number)}")
+            sent.append({"name": process_name, "pid": child.pid})
+    connection.reply(request, {"signalled": sent})
+
+
+def _status(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    names = _names(daemon, request)
+    connection.reply(request, daemon.status(names, _arg(request, "usage", bool, False)))
+
+
+def _wait(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    goal = _arg(request, "for", str, "ready")
+    if goal not in GOALS:
+        raise UsageError(f"cannot wait for {goal!r}", f"one of {', '.join(GOALS)}")
+    names = _names(daemon, request)
+    met, hopeless = GOALS[goal]
+
+    def done() -> Answer:
+        processes = [daemon.supervisor.processes[name] for name in names if name in daemon.supervisor.processes]
+        if all(process.state in met for process in processes):
+            return {"met": True}
+        rows = daemon.rows([process.spec.name for process in processes if process.state in hopeless])
+        if rows:
+            unmet = [{"name": row["name"], "state": row["state"], "note": row["note"]} for row in rows]
+            return {"met": False, "unmet": unmet}
+        return None
+
+    daemon.audience.wait(Waiter(connection, request, done))
+
+
+GOALS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "ready": (("ready", "done"), ("failed", "stopped")),
+    "stopped": (("stopped", "done", "failed"), ()),
+    "done": (("done",), ("failed", "stopped")),
+}
+
+
+def _subscribe(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    patterns = _arg(request, "lines", list, None)
+    lines: list[str] = []
+    if patterns is not None:
+        lines = _names(daemon, replace(request, args={"names": patterns}))
+    subscriber = Subscriber(connection, request, _arg(request, "states", bool, True), set(lines))
+    outputs = daemon.supervisor.effects.outputs
+    connection.reply(
+        request,
+        {
+            "processes": daemon.rows(list(daemon.supervisor.processes)),
+            "offsets": {name: outputs[name].file.length() for name in lines},
+        },
+    )
+    daemon.audience.subscribe(subscriber)
+
+
+def _why(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    if request.args.get("names"):
+        names = _names(daemon, request)
+    else:
+        names = daemon.last_crashed()
+    connection.reply(request, {"processes": [daemon.why(name) for name in names]})
+
+
+def _lease(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    connection.on_close.append(daemon.lease_ended)
+    connection.reply(request, {})
+
+
+def _down(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    stop_and_wait(daemon, connection, request, list(daemon.supervisor.processes), daemon.end)
+
+
+def _reload(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    new = cluster_from_json(request.args.get("cluster"))
+    old = daemon.supervisor.cluster
+    if old is None:
+        raise NovadError("no cluster is loaded", "novad up")
+    found = diff.compare(old, new)
+    if not _arg(request, "dry_run", bool, False):
+        daemon.reload(new, found)
+    connection.reply(request, found.to_json())
+
+
+def _spec(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    cluster = daemon.supervisor.cluster
+    connection.reply(request, {"cluster": to_json(cluster) if cluster else None})
+
+
+VERBS: dict[str, Verb] = {
+    "down": _down,
+    "lease": _lease,
+    "ping": _ping,
+    "reload": _reload,
+    "restart": _restart,
+    "signal": _signal,
+    "spec": _spec,
+    "start": _start,
+    "status": _status,
+    "stop": _stop,
+    "subscribe": _subscribe,
+    "up": _up,
+    "wait": _wait,
+    "why": _why,
+}

@@ -1,0 +1,273 @@
+"""The children of this novad: their deaths, their trees, their signals. The only reaper.
+
+A death wakes the loop through the child's pidfd. novad is a subreaper (prctl(2)), so whatever a child leaves
+behind becomes novad's own child: after a death the leftovers are found among our children, without a scan of
+/proc.
+A dead leader stays a zombie until its tree is gone, which keeps its pid, and with it the number of its group and
+session, from being used again: a signal to that group cannot reach a stranger (I3).
+
+An adopted child belongs to nobody here; its tree is found by its session and its mark, and its pid is guarded by
+its pidfd alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from novad.host import proc
+from novad.host.hub import Watcher
+
+PR_SET_CHILD_SUBREAPER = 36
+MARK = "NOVAD_ID"
+# Rounds of finding and killing in one go; a fork storm that outlives them is hit again at the next death in it.
+KILL_ROUNDS = 50
+
+
+def become_subreaper() -> None:
+    """Orphans among our descendants become our children. Raises `OSError`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+@dataclass(slots=True)
+class Child:
+    """One incarnation of a process: its leader and what is known of its tree.
+
+    `known` are descendants by pid, noted before the stop signal, because later they may have cut every tie.
+    """
+
+    name: str
+    incarnation: int
+    pid: int
+    pidfd: int
+    mark: str
+    is_adopted: bool = False
+    is_dead: bool = False
+    is_killing: bool = False
+    known: dict[int, int] = field(default_factory=dict)
+    watcher: Watcher | None = None
+    members: dict[int, tuple[int, Watcher]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Where the news goes: `on_exit(child, code, signal, leftovers)`, `on_tree_gone(child)`."""
+
+    on_exit: Callable[[Child, int | None, int | None, bool], None]
+    on_tree_gone: Callable[[Child], None]
+
+
+class Children:
+    """All children by pid."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+        self._children: dict[int, Child] = {}
+        self._helpers: set[int] = set()
+        self._pid = os.getpid()
+
+    def add(self, name: str, incarnation: int, pid: int, mark: str) -> Child:
+        """Watch a child that was just spawned."""
+        child = Child(name, incarnation, pid, os.pidfd_open(pid), mark)
+        self._children[pid] = child
+        child.watcher = Watcher(child.pidfd, lambda: self._leader_died(child))
+        return child
+
+    def leader(self, pid: int) -> Child | None:
+        """The child whose leader is `pid`."""
+        return self._children.get(pid)
+
+    def is_leader(self, pid: int) -> bool:
+        return pid in self._children
+
+    def ours(self, pid: int) -> bool:
+        """Whether `pid` is a child that somebody here waits for."""
+        return pid in self._children or pid in self._helpers
+
+    def add_helper(self, pid: int) -> None:
+        """A child that is no process of the cluster (a probe's command): its owner reaps it."""
+        self._helpers.add(pid)
+
+    def remove_helper(self, pid: int) -> None:
+        self._helpers.discard(pid)
+
+    # -- deaths
+
+    def _leader_died(self, child: Child) -> None:
+        assert child.watcher is not None
+        child.watcher.close()
+        child.is_dead = True
+        code, number = self._status(child)
+        leftovers = self._watch_members(child)
+        if not leftovers:
+            self._bury(child)
+        self._hooks.on_exit(child, code, number, leftovers)
+
+    def _status(self, child: Child) -> tuple[int | None, int | None]:
+        if child.is_adopted:
+            return None, None
+        # WNOWAIT: the status is read, the zombie stays and keeps its pid taken.
+        result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
+        assert result is not None
+        if result.si_code == os.CLD_EXITED:
+            return result.si_status, None
+        return None, result.si_status
+
+    def _bury(self, child: Child) -> None:
+        """Nothing is left of the tree: reap the leader and forget it."""
+        if not child.is_adopted:
+            os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+        os.close(child.pidfd)
+        self._children.pop(child.pid, None)
+
+    def _watch_members(self, child: Child) -> bool:
+        """Watch for the death of what is left of a dead leader's tree; False when nothing is."""
+        for pid in self.tree(child):
+            self._watch_member(child, pid)
+        return bool(child.members)
+
+    def _watch_member(self, child: Child, pid: int) -> None:
+        if pid in child.members:
+            return
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        watcher = Watcher(pidfd, lambda: self._member_died(child, pid))
+        child.members[pid] = (pidfd, watcher)
+
+    def _member_died(self, child: Child, pid: int) -> None:
+        pidfd, watcher = child.members.pop(pid)
+        watcher.close()
+        self._reap(pidfd)
+        os.close(pidfd)
+        if child.is_killing:
+            self.kill_tree(child)
+        self._check_gone(child)
+
+    def _check_gone(self, child: Child) -> None:
+        if child.is_dead and child.pid in self._children and not self._watch_members(child):
+            self._bury(child)
+            self._hooks.on_tree_gone(child)
+
+    def _reap(self, pidfd: int) -> None:
+        try:
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            # A descendant that still has a parent of its own.
+            pass
+
+    def reap_orphans(self) -> None:
+        """Reap what became our child and died. To be called on SIGCHLD, which says no more than `look`."""
+        for pid in proc.children(self._pid):
+            if self.ours(pid):
+                continue
+            found = proc.stat(pid)
+            if found is not None and found.state in "ZX":
+                try:
+                    os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    pass
+
+    # -- trees
+
+    def orphans(self) -> list[int]:
+        """Our living children that no leader is: what trees of ours have cast off."""
+        return [pid for pid in proc.children(self._pid) if not self.ours(pid) and proc.is_alive(pid)]
+
+    def tree(self, child: Child) -> list[int]:
+        """The living members of the tree, without the leader."""
+        found = set() if child.is_dead else set(proc.descendants(child.pid))
+        roots = proc.all_pids() if child.is_adopted else self.orphans()
+        for pid in roots:
+            if pid not in found and self._belongs(child, pid):
+                found |= {pid, *proc.descendants(pid)}
+        found |= {pid for pid, started in child.known.items() if _is_same(pid, started)}
+        found -= {child.pid, self._pid, *self._children}
+        return [pid for pid in found if proc.is_alive(pid)]
+
+    def _belongs(self, child: Child, pid: int) -> bool:
+        if pid == child.pid:
+            return False
+        if proc.mark(pid, MARK) == child.mark:
+            return True
+        found = proc.stat(pid)
+        # The zombie leader, or the living one, keeps its number from being anybody else's.
+        return found is not None and not child.is_adopted and child.pid in (found.session, found.group)
+
+    def note_tree(self, child: Child) -> None:
+        """Remember every descendant, before a signal makes some of them untraceable."""
+        for pid in self.tree(child):
+            found = proc.stat(pid)
+            if found is not None:
+                child.known[pid] = found.started
+
+    # -- signals
+
+    def signal(self, child: Child, number: int, group: bool = False) -> None:
+        """Send a signal to the leader, or to its whole group. Who is gone gets none."""
+        try:
+            if group and not child.is_adopted:
+                os.killpg(child.pid, number)
+            else:
+                signal.pidfd_send_signal(child.pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def terminate(self, child: Child, number: int) -> None:
+        """The stop signal to the group, then CONT, so that what is stopped can act on it.
+
+        While the leader lives it speaks for what has left its group (a database's workers end by its order);
+        what outlives it is signalled one by one.
+        """
+        self.note_tree(child)
+        for sent in (number, signal.SIGCONT):
+            self.signal(child, sent, group=True)
+            if child.is_dead or child.is_adopted:
+                self._send(self.tree(child), sent)
+
+    def _send(self, pids: Iterable[int], number: int) -> None:
+        for pid in pids:
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            try:
+                signal.pidfd_send_signal(pidfd, number)
+            except (ProcessLookupError, PermissionError):
+                pass
+            finally:
+                os.close(pidfd)
+
+    def kill_tree(self, child: Child) -> None:
+        """KILL to the leader, the group, the session and every descendant that can be found.
+
+        Repeats until a look finds nothing that is not dying, because a fork can race the look.
+        """
+        child.is_killing = True
+        self.note_tree(child)
+        killed: set[int] = set()
+        for _ in range(KILL_ROUNDS):
+            self.signal(child, signal.SIGKILL, group=True)
+            fresh = [pid for pid in self.tree(child) if pid not in killed]
+            if not fresh:
+                break
+            self._send(fresh, signal.SIGKILL)
+            killed.update(fresh)
+        if child.is_dead:
+            self._watch_members(child)
+
+    def survivors(self, child: Child) -> list[tuple[int, str]]:
+        """Who of the tree is still there, as pid and command; the leader first."""
+        pids = [] if child.is_dead else [child.pid]
+        return [(pid, proc.command(pid)) for pid in [*pids, *self.tree(child)]]
+
+
+def _is_same(pid: int, started: int) -> bool:
+    found = proc.stat(pid)
+    return found is not None and found.started == started

@@ -1,0 +1,205 @@
+"""The control socket: frames in from clients, answers and events out.
+
+Unix socket, mode 0600 in a 0700 directory, the peer's uid checked besides; no TCP. The accept loop is our own and
+keeps a spare descriptor: eventlet's servers end for good at the first EMFILE. A client that sends garbage, or
+half a frame and no more, or does not read what it asked for, loses its connection and nothing else happens.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from novad.core import wire
+from novad.core.errors import NovadError, WireError
+from novad.host.hub import Timer, Watcher
+
+BACKLOG = 128
+ACCEPTS_PER_TURN = 32
+RECEIVE_BYTES = 65536
+# Half a frame may take this long.
+FRAME_S = 10.0
+# What a client may leave unread: above the first number log lines are skipped, above the second it is cut off.
+SKIP_BYTES = 1024 * 1024
+CUT_BYTES = 16 * 1024 * 1024
+
+
+class Connection:
+    """One client. `on_close` callbacks run once, however it ends."""
+
+    def __init__(self, sock: socket.socket, on_request: Callable[[Connection, wire.Request], None]) -> None:
+        self._socket = sock
+        self._on_request = on_request
+        self._decoder = wire.Decoder()
+        self._out = bytearray()
+        self._timer: Timer | None = None
+        self._writer: Watcher | None = None
+        self.on_close: list[Callable[[], None]] = []
+        self.is_open = True
+        self._reader = Watcher(sock.fileno(), self._readable)
+
+    @property
+    def unread_bytes(self) -> int:
+        """What the client has not taken yet."""
+        return len(self._out)
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if not data:
+            self.close()
+            return
+        try:
+            frames = self._decoder.feed(data)
+        except WireError as error:
+            self.send(wire.Error(0, error.code, error.message))
+            self.close()
+            return
+        self._limit_half_frame()
+        for frame in frames:
+            if isinstance(frame, wire.Request):
+                self._on_request(self, frame)
+
+    def _limit_half_frame(self) -> None:
+        if not self._decoder.has_half_frame:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        elif self._timer is None:
+            self._timer = Timer(FRAME_S, self.close)
+
+    def reply(self, request: wire.Request, result: dict[str, Any]) -> None:
+        self.send(wire.Reply(request.id, result))
+
+    def fail(self, request: wire.Request, error: NovadError) -> None:
+        self.send(wire.Error(request.id, error.code, error.message, error.hint))
+
+    def send(self, frame: wire.Frame) -> None:
+        """Queue a frame; what the socket does not take now goes out as the client reads."""
+        if not self.is_open:
+            return
+        try:
+            self._out += wire.encode(frame)
+        except WireError as error:
+            self._out += wire.encode(wire.Error(frame.id, error.code, error.message))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._out:
+            try:
+                sent = self._socket.send(self._out)
+            except BlockingIOError:
+                break
+            except OSError:
+                self.close()
+                return
+            del self._out[:sent]
+        if len(self._out) > CUT_BYTES:
+            self.close()
+        elif self._out and self._writer is None:
+            self._writer = Watcher(self._socket.fileno(), self._flush, write=True)
+        elif not self._out and self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def close(self) -> None:
+        if not self.is_open:
+            return
+        self.is_open = False
+        self._reader.close()
+        if self._writer is not None:
+            self._writer.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._socket.close()
+        for callback in self.on_close:
+            callback()
+
+
+class ControlSocket:
+    """Listens at `path` until closed."""
+
+    def __init__(self, path: str, on_request: Callable[[Connection, wire.Request], None]) -> None:
+        self.path = path
+        self._on_request = on_request
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._connections: set[Connection] = set()
+        self._socket = self._listen()
+        self._watcher = Watcher(self._socket.fileno(), self._acceptable)
+
+    def _listen(self) -> socket.socket:
+        """Bound under another name and renamed, so that there is no moment of a wider mode or of no socket."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        fresh = f"{self.path}.new"
+        try:
+            os.unlink(fresh)
+        except FileNotFoundError:
+            pass
+        mask = os.umask(0o177)
+        try:
+            sock.bind(fresh)
+        finally:
+            os.umask(mask)
+        sock.listen(BACKLOG)
+        os.rename(fresh, self.path)
+        return sock
+
+    def _acceptable(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._shed()
+                return
+            self._welcome(sock)
+
+    def _shed(self) -> None:
+        """Out of descriptors: with the spare one, take a client off the queue and let it go."""
+        os.close(self._spare)
+        try:
+            self._socket.accept()[0].close()
+        except OSError:
+            pass
+        try:
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._spare = os.dup(self._socket.fileno())
+
+    def _welcome(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+        _pid, uid, _gid = struct.unpack("iII", credentials)
+        if uid != os.getuid():
+            sock.close()
+            return
+        connection = Connection(sock, self._on_request)
+        self._connections.add(connection)
+        connection.on_close.append(lambda: self._connections.discard(connection))
+
+    @property
+    def connections(self) -> list[Connection]:
+        return list(self._connections)
+
+    def close(self) -> None:
+        """Stop listening, and drop the clients after a last try to send them what is theirs."""
+        self._watcher.close()
+        self._socket.close()
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+        for connection in self.connections:
+            connection.close()
+        os.close(self._spare)

@@ -1,0 +1,257 @@
+"""A child's output: two pipes, stamped lines, one file with rotation, followers.
+
+    2026-11-23T17:01:02.123456Z o text       `o` stdout, `e` stderr, `n` novad's own remarks
+
+The child's end of a pipe is opened for reading and writing, so the pipe always has a reader: when novad dies the
+child gets no SIGPIPE, it only fills the pipe, and the next novad opens /proc/PID/fd/1 and loses nothing. For the
+same reason end-of-file says nothing here; that a child is dead comes from its pidfd, and then what is buffered is
+drained.
+
+Lines are stamped a chunk at a time with one `bytes.replace`, not in a loop over lines. A write that fails (disk
+full, directory gone) is counted, never raised: no child and no novad stops for a log.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+
+from novad.core.spec import Log
+from novad.host import clock
+from novad.host.hub import Timer, Watcher
+
+READ_BYTES = 65536
+# Reads of one stream in one turn of the hub: a flood of one child delays the others by a millisecond or so.
+READS_PER_TURN = 16
+PIPE_BYTES = 1024 * 1024
+LINE_BYTES = 65536
+SPLIT_MARK = b" [line split]"
+# A line without an end is shown after this long (s6-log waits 2 s as well).
+PARTIAL_S = 2.0
+
+
+class LogFile:
+    """Appends to `path`; at `max_bytes` it becomes `path.1`, that becomes `path.2`, and so on."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._fd = -1
+        self.size = 0
+        self.dropped_lines = 0
+        self.error = ""
+
+    def write(self, data: bytes) -> None:
+        """Write whole lines, or count them as dropped and remember why in `error`."""
+        try:
+            if self._fd < 0:
+                self._open()
+            if self.size and self.size + len(data) > self._log.max_bytes:
+                self._rotate()
+            self._write_all(data)
+        except OSError as error:
+            self.error = f"{self._log.path}: {os.strerror(error.errno or 0)}"
+            self.dropped_lines += data.count(b"\n")
+            self.close()
+
+    def _write_all(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            count = os.write(self._fd, view)
+            self.size += count
+            view = view[count:]
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._fd = os.open(self._log.path, flags, 0o600)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(self._log.path), 0o700, exist_ok=True)
+            self._fd = os.open(self._log.path, flags, 0o600)
+        self.size = os.fstat(self._fd).st_size
+
+    def _rotate(self) -> None:
+        self.close()
+        path = self._log.path
+        for index in range(self._log.files - 1, 0, -1):
+            older = path if index == 1 else f"{path}.{index - 1}"
+            if os.path.exists(older):
+                os.replace(older, f"{path}.{index}")
+        if self._log.files <= 1:
+            os.unlink(path)
+        self._open()
+
+    def length(self) -> int:
+        """Bytes that the file holds now; a file that was never opened is looked up."""
+        if self._fd >= 0:
+            return self.size
+        try:
+            return os.stat(self._log.path).st_size
+        except OSError:
+            return 0
+
+    def position(self) -> tuple[int, int]:
+        """Inode and size of the file now: where something stands in the log."""
+        if self._fd < 0:
+            return 0, 0
+        return os.fstat(self._fd).st_ino, self.size
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Output:
+    """The log of one process over all its children.
+
+    `on_lines(text)` gets every stamped chunk while `is_followed`; `on_raw(data)` gets the child's bytes while a
+    log probe looks for its line.
+    """
+
+    def __init__(self, log: Log, on_lines: Callable[[bytes], None]) -> None:
+        self.file = LogFile(log)
+        self.is_followed = False
+        self.on_raw: Callable[[bytes], None] | None = None
+        self._on_lines = on_lines
+        self._streams: list[Stream] = []
+
+    def open_pipe(self, letter: str) -> int:
+        """A new pipe for a child; returns the child's end, which the caller closes after the spawn.
+
+        Raises `OSError` when descriptors run out.
+        """
+        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        try:
+            child_fd = os.open(f"/proc/self/fd/{write_fd}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
+        self.attach(letter, read_fd)
+        return child_fd
+
+    def attach(self, letter: str, read_fd: int) -> None:
+        """Read `read_fd`, which this object owns from now on."""
+        os.set_blocking(read_fd, False)
+        try:
+            # Fewer switches between a fast writer and us; refused above the user's share of pipe memory.
+            fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:
+            pass
+        self._streams.append(Stream(self, letter, read_fd))
+
+    def note(self, text: str) -> None:
+        """A remark of novad's own, such as `started, pid 4011`."""
+        self.emit(f"{clock.stamp()} n {text}\n".encode())
+
+    def emit(self, lines: bytes) -> None:
+        """Whole stamped lines, to the file and to whoever follows."""
+        if self.file.dropped_lines:
+            self._confess()
+        self.file.write(lines)
+        if self.is_followed:
+            self._on_lines(lines)
+
+    def _confess(self) -> None:
+        """Say how many lines were lost, as soon as the file can be written again."""
+        count, error = self.file.dropped_lines, self.file.error
+        self.file.dropped_lines = 0
+        self.file.write(f"{clock.stamp()} n {count} lines lost: {error}\n".encode())
+        if self.file.dropped_lines:
+            self.file.dropped_lines = count
+
+    def drain(self) -> None:
+        """Read what is buffered; others still hold the pipes."""
+        for stream in self._streams:
+            stream.drain()
+
+    def end(self) -> None:
+        """The child is dead: keep what it had written, and let go of its pipes."""
+        for stream in self._streams:
+            stream.finish()
+        self._streams.clear()
+
+    def close(self) -> None:
+        self.end()
+        self.file.close()
+
+
+class Stream:
+    """The reading end of one pipe."""
+
+    def __init__(self, output: Output, letter: str, fd: int) -> None:
+        self._output = output
+        self._mark = f" {letter} ".encode()
+        self._fd = fd
+        self._partial = b""
+        self._timer: Timer | None = None
+        self._watcher: Watcher | None = Watcher(fd, self._readable)
+
+    def _readable(self) -> None:
+        for _ in range(READS_PER_TURN):
+            if not self._read():
+                return
+
+    def _read(self) -> bool:
+        """One read; False when there is nothing more for now."""
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            # Every holder has closed its end; the child itself may live on.
+            self._unwatch()
+            return False
+        if self._output.on_raw is not None:
+            self._output.on_raw(data)
+        self._take(data)
+        return len(data) == READ_BYTES
+
+    def _take(self, data: bytes) -> None:
+        end = data.rfind(b"\n")
+        if end < 0:
+            self._partial += data
+            self._split()
+        else:
+            first = self._partial + data[:end] if self._partial else data[:end]
+            self._partial = data[end + 1 :]
+            self._emit(first)
+        if self._partial and self._timer is None:
+            self._timer = Timer(PARTIAL_S, self._flush_partial)
+
+    def _split(self) -> None:
+        while len(self._partial) > LINE_BYTES:
+            head, self._partial = self._partial[:LINE_BYTES], self._partial[LINE_BYTES:]
+            self._emit(head + SPLIT_MARK)
+
+    def _emit(self, lines: bytes) -> None:
+        stamp = clock.stamp().encode() + self._mark
+        self._output.emit(stamp + lines.replace(b"\n", b"\n" + stamp) + b"\n")
+
+    def _flush_partial(self) -> None:
+        self._timer = None
+        if self._partial:
+            partial, self._partial = self._partial, b""
+            self._emit(partial)
+
+    def _unwatch(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
+
+    def drain(self) -> None:
+        """Read what is buffered, at most a pipe full."""
+        for _ in range(PIPE_BYTES // READ_BYTES + 1):
+            if self._watcher is None or not self._read():
+                break
+
+    def finish(self) -> None:
+        """Read what is buffered, and close."""
+        self.drain()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._flush_partial()
+        self._unwatch()
+        os.close(self._fd)

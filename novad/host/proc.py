@@ -1,0 +1,105 @@
+"""What /proc says about processes: children, states, marks.
+
+Read-only, and never an error: who is gone is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Of /proc/PID/stat (proc_pid_stat(5)): `started` is in clock ticks since boot."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    started: int
+
+
+def read(path: str) -> bytes:
+    """The content of a file under /proc, or nothing."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def stat(pid: int) -> Stat | None:
+    """The process `pid`, or None when there is none."""
+    data = read(f"/proc/{pid}/stat")
+    # The name is in parentheses and may hold anything, parentheses included.
+    fields = data[data.rfind(b")") + 2 :].split()
+    if len(fields) < 20:
+        return None
+    return Stat(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether `pid` exists and is more than a zombie."""
+    found = stat(pid)
+    return found is not None and found.state not in "ZX"
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of `pid`, those of all its threads."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for thread in threads:
+        found += map(int, read(f"/proc/{pid}/task/{thread}/children").split())
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """All that descend from `pid`, without it; parents before their children."""
+    found: list[int] = []
+    seen = {pid}
+    queue = [pid]
+    while queue:
+        for child in children(queue.pop()):
+            if child not in seen:
+                seen.add(child)
+                found.append(child)
+                queue.append(child)
+    return found
+
+
+def all_pids() -> Iterator[int]:
+    """Every process of the machine that this user can see."""
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def environ(pid: int) -> dict[str, str]:
+    """The environment that `pid` was started with; empty where it is not ours to read."""
+    items = (item.partition(b"=") for item in read(f"/proc/{pid}/environ").split(b"\0") if b"=" in item)
+    return {os.fsdecode(key): os.fsdecode(value) for key, _, value in items}
+
+
+def mark(pid: int, variable: str) -> str:
+    """The value of one environment variable of `pid`, or nothing."""
+    wanted = variable.encode() + b"="
+    for item in read(f"/proc/{pid}/environ").split(b"\0"):
+        if item.startswith(wanted):
+            return os.fsdecode(item[len(wanted) :])
+    return ""
+
+
+def command(pid: int) -> str:
+    """The command line of `pid` for a human, at most 200 characters."""
+    words = read(f"/proc/{pid}/cmdline").rstrip(b"\0").split(b"\0")
+    line = b" ".join(words).decode(errors="backslashreplace")
+    return line[:200] or f"[{read(f'/proc/{pid}/comm').decode(errors='replace').strip()}]"
+
+
+def boot_id() -> str:
+    """Different after each boot: a pid from before says nothing."""
+    return read("/proc/sys/kernel/random/boot_id").decode().strip()

@@ -1,0 +1,294 @@
+"""The daemon over its socket: start, stop, restart, order, trees, logs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from novad.core.spec import Backoff, Probe, Stop, TcpProbe, to_json
+from novad.host import proc
+
+SLEEP = ("sleep", "600")
+Eventually = Callable[[Callable[[], Any]], Any]
+
+
+def row(client: Any, name: str) -> dict[str, Any]:
+    return client.ask("status", names=[name])["processes"][0]
+
+
+def test_up_and_down_leave_nothing(daemon: Any) -> None:
+    client = daemon.up(daemon.spec("a", *SLEEP), daemon.spec("b", *SLEEP, after=["a"]))
+    assert len(daemon.live()) == 2
+    answer = client.ask("down")
+    assert {item["name"] for item in answer["stopped"]} == {"a", "b"}
+    assert answer["survivors"] == []
+    assert daemon.process.wait(5) == 0
+    assert daemon.live() == {}
+    assert not os.path.exists(daemon.place.run_dir)
+
+
+def test_a_killed_child_is_replaced_and_never_doubled(daemon: Any, eventually: Eventually) -> None:
+    client = daemon.up(daemon.spec("a", *SLEEP, backoff=Backoff(reset_after_s=0)))
+    pids = set()
+    for _ in range(20):
+        pid = row(client, "a")["pid"]
+        pids.add(pid)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda dead=pid: row(client, "a")["pid"] not in (None, dead))
+        assert len(daemon.live()) == 1
+        client.ask("wait", **{"for": "ready"})
+    assert len(pids) == 20
+    assert row(client, "a")["restarts"] == 20
+
+
+def test_dependencies_start_first_and_stop_last(daemon: Any) -> None:
+    specs = [
+        daemon.spec("c", *SLEEP, after=["b:ready"]),
+        daemon.spec("b", *SLEEP, after=["a:ready"]),
+        daemon.spec("a", *SLEEP),
+    ]
+    client = daemon.up(*specs)
+    watcher = daemon.client()
+    watcher.ask("subscribe", states=True)
+    client.ask("down")
+    order = []
+    while (event := watcher.event())["type"] != "ended":
+        if event["type"] == "state" and event["state"] == "stopped":
+            order.append(event["name"])
+    assert order == ["c", "b", "a"]
+    starts = [daemon.log(name)[0][:27] for name in ("a", "b", "c")]
+    assert starts == sorted(starts)
+
+
+def test_a_stop_takes_the_whole_tree(daemon: Any, eventually: Eventually) -> None:
+    script = "trap '' TERM; (setsid sleep 600 &) ; sleep 600 & exec sleep 600"
+    client = daemon.up(daemon.spec("a", "sh", "-c", script, stop=Stop("TERM", 0.5)))
+    eventually(lambda: len(daemon.live()) == 3)
+    answer = client.ask("stop", names=["a"])
+    assert answer["survivors"] == []
+    assert daemon.live() == {}
+
+
+def test_what_a_crashed_leader_leaves_is_gone_before_its_successor_runs(
+    daemon: Any, eventually: Eventually
+) -> None:
+    script = "trap '' TERM; setsid sleep 600 & sleep 600 & wait; wait"
+    client = daemon.up(daemon.spec("a", "sh", "-c", script))
+    eventually(lambda: len(daemon.live()) == 3)
+    os.kill(row(client, "a")["pid"], signal.SIGKILL)
+    eventually(lambda: row(client, "a")["restarts"] == 1 and row(client, "a")["pid"])
+    assert {mark.rpartition("/")[2] for mark in daemon.live().values()} == {"2"}
+
+
+def test_an_escapee_with_a_cleared_environment_is_found(daemon: Any, eventually: Eventually) -> None:
+    script = "env -i setsid sleep 61.7 & exec sleep 600"
+    client = daemon.up(daemon.spec("a", "sh", "-c", script))
+    leader = row(client, "a")["pid"]
+
+    def escapees() -> list[int]:
+        return [pid for pid in proc.all_pids() if proc.command(pid) == "sleep 61.7"]
+
+    eventually(escapees)
+    assert leader
+    client.ask("stop", names=["a"])
+    assert escapees() == []
+
+
+def test_a_missing_command_fails_at_once_names_its_path_and_does_not_loop(daemon: Any) -> None:
+    daemon.start()
+    client = daemon.client()
+    client.ask("up", cluster=to_json(daemon.cluster(daemon.spec("a", "/no/such/run"))))
+    answer = client.ask("wait", **{"for": "ready"})
+    assert answer["met"] is False
+    assert answer["unmet"][0]["note"] == "cannot start /no/such/run: no such file"
+    assert row(client, "a")["restarts"] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [
+        ("#!/no/such/interpreter\n", 0o755, "its interpreter /no/such/interpreter does not exist"),
+        ("#!/bin/sh\n", 0o644, "permission denied"),
+        ("\x00\x01\x02", 0o755, "neither a program nor a script"),
+    ],
+)
+def test_each_way_not_to_start_is_named(daemon: Any, content: str, mode: int, said: str) -> None:
+    path = f"{daemon.place.dir}/run"
+    with open(path, "w") as file:
+        file.write(content)
+    os.chmod(path, mode)
+    daemon.start()
+    client = daemon.client()
+    client.ask("up", cluster=to_json(daemon.cluster(daemon.spec("a", path))))
+    note = client.ask("wait", **{"for": "ready"})["unmet"][0]["note"]
+    assert said in note
+    assert path in note
+
+
+def test_a_crash_loop_gives_up_and_tells_why(daemon: Any) -> None:
+    daemon.start()
+    client = daemon.client()
+    spec = daemon.spec("a", "sh", "-c", "echo trying; echo bad luck >&2; exit 3", backoff=Backoff(0.01, 0.02))
+    client.ask("up", cluster=to_json(daemon.cluster(spec)))
+    assert client.ask("wait", **{"for": "ready"})["met"] is False
+    [why] = client.ask("why")["processes"]
+    assert why["state"] == "failed"
+    assert [item["exit_code"] for item in why["exits"]] == [3] * 5
+    assert [item["lines"] for item in why["exits"]] == [["bad luck"]] * 5
+    assert daemon.text("a") == ["trying"] * 5
+
+
+def test_the_last_line_before_a_death_is_there_even_without_a_newline(daemon: Any) -> None:
+    daemon.start()
+    client = daemon.client()
+    spec = daemon.spec("a", "sh", "-c", "echo first; printf last >&2; kill -9 $$", restart="no")
+    client.ask("up", cluster=to_json(daemon.cluster(spec)))
+    client.ask("wait", **{"for": "ready"})
+    assert daemon.text("a") == ["first"]
+    assert daemon.text("a", "e") == ["last"]
+    assert daemon.log("a")[-2].endswith("n killed by SIGKILL after 0.00 s") or "SIGKILL" in daemon.log("a")[-2]
+
+
+def test_readiness_by_notify_tcp_and_log_together(daemon: Any) -> None:
+    program = """
+import os, socket
+s = socket.create_server(("127.0.0.1", 0))
+print("listening on", s.getsockname()[1], flush=True)
+n = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+n.sendto(b"READY=1\\nSTATUS=open for business", os.environ["NOTIFY_SOCKET"])
+while True:
+    s.accept()
+"""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = program.replace('"127.0.0.1", 0', f'"127.0.0.1", {port}')
+    probe = Probe(notify=True, tcp=TcpProbe("127.0.0.1", port), log="listening on [0-9]+")
+    client = daemon.up(daemon.spec("a", sys.executable, "-c", program, ready=probe))
+    assert row(client, "a")["status_text"] == "open for business"
+
+
+def test_a_notification_of_a_stranger_changes_nothing(daemon: Any) -> None:
+    daemon.start()
+    client = daemon.client()
+    spec = daemon.spec("a", *SLEEP, ready=Probe(notify=True), ready_timeout_s=0.3, restart="no")
+    client.ask("up", cluster=to_json(daemon.cluster(spec)))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"READY=1", f"{daemon.place.run_dir}/notify")
+    assert client.ask("wait", **{"for": "ready"})["met"] is False
+    assert row(client, "a")["note"] == "not ready within 0.3 s"
+
+
+def test_a_child_starts_with_a_clean_state(daemon: Any) -> None:
+    script = (
+        "ls -l /proc/self/fd | wc -l; grep -E 'SigIgn|SigBlk' /proc/self/status; cat; echo done; exec sleep 600"
+    )
+    client = daemon.up(daemon.spec("a", "sh", "-c", script, ready=Probe(log="^done$")))
+    lines = daemon.text("a")
+    # `ls` itself has 0, 1, 2 and the directory open; the first line is the total.
+    assert int(lines[0]) == 5
+    assert all(int(line.split()[1], 16) == 0 for line in lines[1:3])
+    pid = row(client, "a")["pid"]
+    assert os.getsid(pid) == pid
+
+
+def test_several_clients_may_ask_at_once_and_a_stop_is_answered_when_it_is_over(daemon: Any) -> None:
+    slow = daemon.spec("a", "sh", "-c", "trap 'sleep 0.5; exit 0' TERM; while :; do sleep 0.05; done")
+    client = daemon.up(slow)
+    other = daemon.client()
+    number = client.send("stop", names=["a"])
+    assert other.ask("status")["processes"][0]["state"] in ("stopping", "ready")
+    assert client.answer(number)["stopped"][0]["name"] == "a"
+    assert daemon.live() == {}
+
+
+def test_garbage_ends_only_its_own_connection(daemon: Any) -> None:
+    client = daemon.up(daemon.spec("a", *SLEEP))
+    for garbage in (b"\xff\xfe\n", b"[" * 100000 + b"\n", b'{"id": 1}\n', b"x" * (1 << 20) + b"xx"):
+        bad = daemon.client()
+        bad.raw(garbage)
+        assert bad.is_cut_off()
+    assert client.ask("ping")["pid"] == daemon.process.pid
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(daemon: Any) -> None:
+    client = daemon.up(daemon.spec("api", *SLEEP))
+    with pytest.raises(Exception, match="no_such_service") as caught:
+        client.ask("stop", names=["ap"])
+    assert caught.value.args[2] == "did you mean api?"
+
+
+def test_a_lease_that_ends_takes_the_cluster_down(daemon: Any, eventually: Eventually) -> None:
+    daemon.up(daemon.spec("a", *SLEEP))
+    owner = daemon.client()
+    owner.ask("lease")
+    owner.close()
+    assert daemon.process.wait(10) == 0
+    assert daemon.live() == {}
+
+
+def test_term_takes_the_daemon_down_and_leaves_nothing(daemon: Any) -> None:
+    daemon.up(daemon.spec("a", *SLEEP))
+    daemon.process.terminate()
+    assert daemon.process.wait(10) == 0
+    assert daemon.live() == {}
+
+
+def test_a_second_daemon_finds_the_place_taken(daemon: Any) -> None:
+    daemon.up(daemon.spec("a", *SLEEP))
+    first = daemon.process
+    assert daemon.start() == "busy"
+    assert daemon.process.wait(10) == 0
+    daemon.process = first
+
+
+def test_reload_restarts_only_what_changed(daemon: Any, eventually: Eventually) -> None:
+    client = daemon.up(daemon.spec("a", *SLEEP), daemon.spec("b", *SLEEP), daemon.spec("c", *SLEEP))
+    before = {name: row(client, name)["pid"] for name in "abc"}
+    fresh = daemon.cluster(daemon.spec("a", *SLEEP), daemon.spec("b", "sleep", "601"), daemon.spec("d", *SLEEP))
+    answer = client.ask("reload", cluster=to_json(fresh))
+    assert (answer["added"], answer["removed"], answer["unchanged"]) == (["d"], ["c"], ["a"])
+    assert answer["changed"][0]["fields"] == [{"key": "argv", "old": ["sleep", "600"], "new": ["sleep", "601"]}]
+    client.ask("wait", **{"for": "ready"})
+    eventually(lambda: len(client.ask("status")["processes"]) == 3)
+    assert row(client, "a")["pid"] == before["a"]
+    assert row(client, "b")["pid"] != before["b"]
+    assert len(daemon.live()) == 3
+
+
+def test_lines_are_followed_without_a_gap(daemon: Any) -> None:
+    spec = daemon.spec("a", "sh", "-c", "i=0; while [ $i -lt 500 ]; do echo $i; i=$((i+1)); done; exec sleep 600")
+    daemon.start()
+    client = daemon.client()
+    client.ask("up", cluster=to_json(daemon.cluster(spec)), start=False)
+    watcher = daemon.client()
+    offset = watcher.ask("subscribe", states=False, lines=["a"])["offsets"]["a"]
+    client.ask("start", names=["a"])
+    pushed = ""
+    while " o 499\n" not in pushed:
+        event = watcher.event()
+        assert event["type"] == "lines"
+        pushed += event["text"]
+    with open(f"{daemon.place.log_dir}/a.log") as file:
+        assert file.read()[offset:].startswith(pushed)
+    assert [line[30:] for line in pushed.splitlines() if line[28] == "o"] == [str(i) for i in range(500)]
+
+
+def test_the_daemon_sleeps_when_nothing_happens(daemon: Any, eventually: Eventually) -> None:
+    daemon.up(*(daemon.spec(f"a.{n}", *SLEEP) for n in range(20)))
+    eventually(lambda: proc.stat(daemon.process.pid).state == "S")
+
+    def switches() -> int:
+        with open(f"/proc/{daemon.process.pid}/status") as file:
+            return int(next(line for line in file if line.startswith("voluntary")).split()[1])
+
+    before = switches()
+    # The subject is the absence of events, which no event can announce.
+    time.sleep(2)
+    assert switches() - before == 0
