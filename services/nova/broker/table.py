@@ -89,6 +89,16 @@ def encode_value(value: Any) -> bytes:
     raise MalformedTable(f"{type(value).__name__} has no AMQP field type")
 
 
+def decode_value(data: bytes) -> Any:
+    """The value of one field as `split` returns it. Raises `MalformedTable`."""
+    return _value(data, 0, len(data), 1)[0]
+
+
+def encode_array(values: list[bytes]) -> bytes:
+    """An array of values that are encoded already."""
+    return _with_length(b"A", b"".join(values))
+
+
 def _encode_int(value: int) -> bytes:
     if -(2**31) <= value < 2**31:
         return b"I" + struct.pack(">i", value)

@@ -1,0 +1,452 @@
+"""A connection: bytes in, bytes out, and everything between the first octet and the last.
+
+Sans I/O. `feed` takes what the socket gave; output collects in `take_output` and is sent once per turn, for which
+the connection puts itself on `broker.dirty`. Whatever a client sends, `feed` does not raise: a fault becomes
+channel.close or connection.close, and after the latter `is_finished` tells the front end to hang up.
+
+The life of a connection is its `stage`: the protocol header, start-ok, tune-ok, open, running, closing (our
+connection.close awaits its answer), closed. Source: AMQP 0-9-1 sections 2.2.4 and 4.2; texts from RabbitMQ 3.10.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nova.broker import login, protocol, table
+from nova.broker.channel import Channel
+from nova.broker.commands import COMMANDS
+from nova.broker.errors import (
+    CHANNEL_ERROR,
+    COMMAND_INVALID,
+    CONNECTION_FORCED,
+    FRAME_ERROR,
+    INTERNAL_ERROR,
+    NOT_ALLOWED,
+    NOT_IMPLEMENTED,
+    SYNTAX_ERROR,
+    UNEXPECTED_FRAME,
+    AmqpFault,
+)
+from nova.broker.properties import MalformedHeader
+from nova.broker.protocol import Arguments, MalformedArguments, MalformedFrame, shortstr
+from nova.broker.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from nova.broker.broker import Broker
+    from nova.broker.queue import Queue
+
+FIRST_FRAME_MAX = 8192  # before tuning; nobody needs more to say who they are
+CLOSE_TIMEOUT_S = 5.0  # for the answer to our connection.close
+CONGESTED_BYTES = 512 * 1024  # of output that the client has not taken: its consumers get no more until it does
+
+CAPABILITIES = {
+    "publisher_confirms": True,
+    "exchange_exchange_bindings": True,
+    "basic.nack": True,
+    "consumer_cancel_notify": True,
+    "connection.blocked": True,
+    "consumer_priorities": True,
+    "authentication_failure_close": True,
+    "per_consumer_qos": True,
+    "direct_reply_to": True,
+}
+SERVER_PROPERTIES = {
+    "product": "nova-broker",
+    "platform": f"Python {sys.version_info.major}.{sys.version_info.minor}",
+    "capabilities": CAPABILITIES,
+}
+_CLOSING = object()  # stands for a channel whose close-ok is awaited
+
+HEADER, START, TUNE, OPEN, RUNNING, CLOSING, CLOSED = (
+    "header",
+    "start",
+    "tune",
+    "open",
+    "running",
+    "closing",
+    "closed",
+)
+
+
+class Connection:
+    def __init__(self, broker: Broker, peer: str = "") -> None:
+        self.broker = broker
+        self.peer = peer
+        self.stage = HEADER
+        self.user = ""
+        self.client: dict[str, Any] = {}
+        self.vhost: VirtualHost = broker.vhosts["/"]
+        self.frame_max = FIRST_FRAME_MAX
+        self.channel_max = broker.settings.channel_max
+        self.channels: dict[int, Any] = {}
+        self.exclusive_queues: dict[str, Queue] = {}
+        self.has_published = False
+        self.is_paused = False  # the front end does not read: this publisher is held
+        self.is_congested = False
+        self.is_finished = False  # nothing more will come: send what is left and hang up
+        self.connected_at_s = self.received_at_s = self.sent_at_s = broker.now_s
+        self.received_bytes = self.sent_bytes = 0
+        self._heartbeat_s = 0
+        self._splitter = protocol.FrameSplitter(FIRST_FRAME_MAX)
+        self._start = b""
+        self._output: list[bytes] = []
+        self._output_bytes = 0
+        self._unsent_bytes = 0
+        broker.connections[self] = None
+        broker.call_at(broker.now_s + broker.settings.handshake_timeout_s, self._check_handshake)
+
+    # Input.
+
+    def feed(self, data: bytes) -> None:
+        self.received_at_s = self.broker.now_s
+        self.received_bytes += len(data)
+        if self.stage == HEADER:
+            data = self._read_protocol_header(data)
+        if self.is_finished:
+            return
+        try:
+            frames = self._splitter.feed(data)
+        except MalformedFrame as error:
+            self.fail(None, AmqpFault(FRAME_ERROR, str(error)), 0)
+            return
+        for kind, number, payload in frames:
+            try:
+                self._receive(kind, number, payload)
+            except AmqpFault as fault:
+                self.fail(self.channels.get(number), fault, _culprit(kind, payload))
+            except (MalformedArguments, MalformedHeader) as error:
+                self.fail(None, AmqpFault(SYNTAX_ERROR, str(error)), _culprit(kind, payload))
+            if self.is_finished:
+                return
+
+    def _read_protocol_header(self, data: bytes) -> bytes:
+        """Returns what follows the header."""
+        self._start += data
+        size = len(protocol.PROTOCOL_HEADER)
+        if self._start[:size] == protocol.PROTOCOL_HEADER:
+            rest, self._start = self._start[size:], b""
+            self.stage = START
+            self._send(
+                protocol.CONNECTION_START,
+                b"\0\x09"
+                + table.encode(SERVER_PROPERTIES)
+                + protocol.longstr(login.MECHANISMS)
+                + protocol.longstr(b"en_US"),
+            )
+            return rest
+        if not protocol.PROTOCOL_HEADER.startswith(self._start):
+            self.send(protocol.PROTOCOL_HEADER)  # the version that would be understood (section 2.2.4)
+            self.stage = CLOSED
+            self.is_finished = True
+        return b""
+
+    def _receive(self, kind: int, number: int, payload: bytes) -> None:
+        channel = self.channels.get(number)
+        if channel.__class__ is Channel and self.stage == RUNNING:
+            self._receive_on_channel(channel, kind, payload)
+        elif kind == protocol.HEARTBEAT:
+            if number:
+                raise AmqpFault(FRAME_ERROR, f"heartbeat on channel {number}")
+        elif kind not in (protocol.METHOD, protocol.HEADER, protocol.BODY):
+            raise AmqpFault(FRAME_ERROR, f"unknown frame type {kind}")
+        elif self.stage == CLOSING:
+            if not number and kind == protocol.METHOD:
+                self._receive_while_closing(_method_of(kind, payload))
+        elif not number:
+            if kind != protocol.METHOD:
+                raise AmqpFault(UNEXPECTED_FRAME, "channel 0 carries methods only")
+            self._receive_method(payload)
+        else:
+            self._receive_elsewhere(number, channel, kind, payload)
+
+    def _receive_on_channel(self, channel: Channel, kind: int, payload: bytes) -> None:
+        if channel.is_receiving_content:
+            channel.receive_content(kind, payload)
+            return
+        method = _method_of(kind, payload)
+        if method == protocol.BASIC_PUBLISH:
+            channel.begin_publish(payload)
+            return
+        command = COMMANDS.get(method)
+        if command is not None:
+            command(channel, Arguments(payload))
+        elif method == protocol.CHANNEL_CLOSE:
+            channel.close()
+            del self.channels[channel.number]
+            channel.send(protocol.CHANNEL_CLOSE_OK)
+        elif method == protocol.CHANNEL_OPEN:
+            raise AmqpFault(CHANNEL_ERROR, "second 'channel.open' seen")
+        elif kind != protocol.METHOD:
+            raise AmqpFault(UNEXPECTED_FRAME, "expected a method, got content")
+        elif method not in (protocol.CHANNEL_CLOSE_OK, protocol.CHANNEL_FLOW_OK):
+            raise AmqpFault(NOT_IMPLEMENTED, f"method {method >> 16}.{method & 0xFFFF}")
+
+    def _receive_elsewhere(self, number: int, channel: object, kind: int, payload: bytes) -> None:
+        """A frame for a channel that is closing, or that is not open."""
+        method = _method_of(kind, payload)
+        if channel is _CLOSING:
+            if method == protocol.CHANNEL_CLOSE_OK:
+                del self.channels[number]
+            elif method == protocol.CHANNEL_CLOSE:
+                self.send(protocol.method(number, protocol.CHANNEL_CLOSE_OK))
+            return
+        if method != protocol.CHANNEL_OPEN or self.stage != RUNNING:
+            raise AmqpFault(CHANNEL_ERROR, "expected 'channel.open'")
+        if number > self.channel_max or len(self.channels) >= self.channel_max:
+            raise AmqpFault(
+                NOT_ALLOWED,
+                f"number of channels opened ({len(self.channels)}) has reached the negotiated channel_max "
+                f"({self.channel_max})",
+            )
+        self.channels[number] = Channel(self, number)
+        self.send(protocol.method(number, protocol.CHANNEL_OPEN_OK, protocol.longstr(b"")))
+
+    # The methods of the class connection.
+
+    def _receive_method(self, payload: bytes) -> None:
+        method, arguments = _method_of(protocol.METHOD, payload), Arguments(payload)
+        if method == protocol.CONNECTION_CLOSE:
+            self._release()
+            self._send(protocol.CONNECTION_CLOSE_OK)
+            self.stage = CLOSED
+            self.is_finished = True
+        elif self.stage == START and method == protocol.CONNECTION_START_OK:
+            self._start_ok(arguments)
+        elif self.stage == TUNE and method == protocol.CONNECTION_TUNE_OK:
+            self._tune_ok(arguments)
+        elif self.stage == OPEN and method == protocol.CONNECTION_OPEN:
+            self._open(arguments)
+        elif self.stage == RUNNING and method == protocol.CONNECTION_UPDATE_SECRET:
+            self._send(protocol.CONNECTION_UPDATE_SECRET_OK)
+        else:
+            raise AmqpFault(COMMAND_INVALID, f"unexpected method {method >> 16}.{method & 0xFFFF}")
+
+    def _start_ok(self, arguments: Arguments) -> None:
+        self.client = arguments.table()
+        mechanism, response = arguments.shortstr(), arguments.longstr()
+        try:
+            self.user = login.check(mechanism, response, self.broker.users)
+        except AmqpFault:
+            if not self.has_capability("authentication_failure_close"):
+                self.stage = CLOSED
+                self.is_finished = True
+                return
+            raise
+        self.stage = TUNE
+        settings = self.broker.settings
+        self._send(
+            protocol.CONNECTION_TUNE,
+            protocol.U16.pack(settings.channel_max)
+            + protocol.U32.pack(protocol.FRAME_MAX)
+            + protocol.U16.pack(settings.heartbeat_s),
+        )
+
+    def _tune_ok(self, arguments: Arguments) -> None:
+        channel_max, frame_max = arguments.short(), arguments.long()
+        heartbeat_s = arguments.short()
+        _check_negotiated("frame_max", protocol.FRAME_MIN, frame_max, protocol.FRAME_MAX)
+        _check_negotiated("channel_max", 1, channel_max, self.broker.settings.channel_max)
+        self.channel_max, self.frame_max = channel_max, frame_max
+        self._splitter.frame_max = frame_max
+        self.stage = OPEN
+        self._heartbeat_s = heartbeat_s
+        if heartbeat_s:
+            self.broker.call_at(self.broker.now_s + heartbeat_s / 2, self._beat)
+
+    def _open(self, arguments: Arguments) -> None:
+        name = arguments.shortstr()
+        vhost = self.broker.vhosts.get(name)
+        if vhost is None:
+            raise AmqpFault(NOT_ALLOWED, f"vhost {name} not found")
+        self.vhost = vhost
+        self.stage = RUNNING
+        self._send(protocol.CONNECTION_OPEN_OK, b"\0")
+
+    def _receive_while_closing(self, method: int) -> None:
+        if method == protocol.CONNECTION_CLOSE:
+            self._send(protocol.CONNECTION_CLOSE_OK)
+        elif method != protocol.CONNECTION_CLOSE_OK:
+            return
+        self.stage = CLOSED
+        self.is_finished = True
+
+    def has_capability(self, name: str) -> bool:
+        """Whether the client said that it understands this."""
+        capabilities = self.client.get("capabilities")
+        return isinstance(capabilities, dict) and capabilities.get(name) is True
+
+    # Ends.
+
+    def fail(self, channel: object, fault: AmqpFault, method: int) -> None:
+        """Closes the channel, or the connection where the fault is hard; `method` is the one at fault."""
+        if self.stage in (CLOSING, CLOSED):
+            return
+        arguments = protocol.U16.pack(fault.code) + shortstr(_shorten(fault.text)) + protocol.U32.pack(method)
+        if channel.__class__ is Channel and not fault.is_hard:
+            assert isinstance(channel, Channel)
+            channel.close()
+            self.channels[channel.number] = _CLOSING
+            channel.send(protocol.CHANNEL_CLOSE, arguments)
+            return
+        if self.stage == HEADER:
+            self.stage = CLOSED
+            self.is_finished = True
+            return
+        self._release()
+        self._send(protocol.CONNECTION_CLOSE, arguments)
+        self.stage = CLOSING
+        self.broker.call_at(self.broker.now_s + CLOSE_TIMEOUT_S, self._give_up)
+
+    def crash(self, error: Exception) -> None:
+        """The broker itself failed while it served this connection."""
+        self.fail(None, AmqpFault(INTERNAL_ERROR, f"{type(error).__name__}, see the broker's log"), 0)
+
+    def force_close(self, reason: str) -> None:
+        """The broker ends the connection."""
+        self.fail(None, AmqpFault(CONNECTION_FORCED, reason), 0)
+
+    def lost(self) -> None:
+        """The socket is gone: everything goes back to the queues."""
+        self._release()
+        self.stage = CLOSED
+        self.is_finished = True
+
+    def _release(self) -> None:
+        if self.broker.connections.pop(self, self) is self:
+            return
+        channels, self.channels = self.channels, {}
+        for channel in channels.values():
+            if channel is not _CLOSING:
+                channel.close()
+        for queue in list(self.exclusive_queues.values()):
+            self.vhost.delete_queue(queue)
+        self.exclusive_queues.clear()
+
+    def _give_up(self) -> None:
+        if self.stage != CLOSED:
+            self.stage = CLOSED
+            self.is_finished = True
+            self._mark_dirty()
+
+    # Time.
+
+    def _check_handshake(self) -> None:
+        if self.stage in (HEADER, START, TUNE, OPEN):
+            self._release()
+            self._give_up()
+
+    def _beat(self) -> None:
+        """Sends at half the interval, and ends a connection that was silent for twice of it."""
+        if self.stage == CLOSED:
+            return
+        now_s = self.broker.now_s
+        # The socket of a client that does not take its output is not read; its taking some is a sign of life.
+        heard_s = max(self.received_at_s, self.sent_at_s) if self.is_congested else self.received_at_s
+        if not self.is_paused and now_s - heard_s > 2 * self._heartbeat_s:
+            self.lost()
+            self._mark_dirty()
+            return
+        if now_s - self.sent_at_s >= self._heartbeat_s / 2 - 0.01:
+            self.send(protocol.HEARTBEAT_FRAME)
+        self.broker.call_at(now_s + self._heartbeat_s / 2, self._beat)
+
+    # Publishers that must wait.
+
+    def note_publication(self) -> None:
+        if not self.has_published:
+            self.has_published = True
+            if self.broker.blocked_because is not None:
+                self.block(self.broker.blocked_because)
+
+    def block(self, reason: str) -> None:
+        """Holds this publisher: it is told, and its socket is not read."""
+        if self.is_paused or self.stage != RUNNING:
+            return
+        self.is_paused = True
+        if self.has_capability("connection.blocked"):
+            self._send(protocol.CONNECTION_BLOCKED, shortstr(reason))
+        self._mark_dirty()
+
+    def unblock(self) -> None:
+        if not self.is_paused:
+            return
+        self.is_paused = False
+        self.received_at_s = self.broker.now_s
+        if self.has_capability("connection.blocked") and self.stage == RUNNING:
+            self._send(protocol.CONNECTION_UNBLOCKED)
+        self._mark_dirty()
+
+    # Output.
+
+    def _send(self, method: int, arguments: bytes = b"") -> None:
+        self.send(protocol.method(0, method, arguments))
+
+    def send(self, data: bytes) -> None:
+        if not self._output:
+            self.broker.dirty.append(self)
+        self._output.append(data)
+        self._output_bytes += len(data)
+        if self._output_bytes > CONGESTED_BYTES:
+            self.is_congested = True
+
+    def _mark_dirty(self) -> None:
+        """The front end must look at this connection, output or not."""
+        self.broker.dirty.append(self)
+
+    def take_output(self) -> bytes:
+        """What has been collected since the last call. The caller says by `note_sent` what became of it."""
+        data = self._output[0] if len(self._output) == 1 else b"".join(self._output)
+        self._output.clear()
+        self._unsent_bytes += self._output_bytes
+        self._output_bytes = 0
+        return data
+
+    def note_sent(self, size: int) -> None:
+        """The socket took `size` bytes; consumers go on once it has taken nearly everything."""
+        self._unsent_bytes -= size
+        self.sent_bytes += size
+        if size:
+            self.sent_at_s = self.broker.now_s
+        if self.is_congested and self._unsent_bytes + self._output_bytes < CONGESTED_BYTES // 2:
+            self.is_congested = False
+            self.broker.resume_later(self)
+
+    def resume(self) -> None:
+        """The client took what had piled up: its consumers go on."""
+        for channel in list(self.channels.values()):
+            if channel is not _CLOSING:
+                channel.pump_consumers()
+
+
+def _method_of(kind: int, payload: bytes) -> int:
+    """The number of the method in a frame, 0 where it carries content."""
+    if kind != protocol.METHOD:
+        return 0
+    if len(payload) < 4:
+        raise AmqpFault(FRAME_ERROR, "a method frame without a method")
+    number: int = protocol.U32.unpack_from(payload)[0]
+    return number
+
+
+def _culprit(kind: int, payload: bytes) -> int:
+    """The method that a fault is blamed on: content belongs to basic.publish."""
+    if kind != protocol.METHOD:
+        return protocol.BASIC_PUBLISH
+    number: int = protocol.U32.unpack_from(payload)[0] if len(payload) >= 4 else 0
+    return 0 if number == protocol.CONNECTION_START_OK else number  # as RabbitMQ answers a refused login
+
+
+def _check_negotiated(field: str, lowest: int, value: int, highest: int) -> None:
+    if value and value < lowest:
+        difference = f"lower than the minimum allowed value ({lowest})"
+    elif highest and (not value or value > highest):
+        difference = f"higher than the maximum allowed value ({highest})"
+    else:
+        return
+    raise AmqpFault(NOT_ALLOWED, f"negotiated {field} = {value} is {difference}")
+
+
+def _shorten(text: str) -> bytes:
+    """A short string holds 255 bytes; cut between characters."""
+    return text.encode()[:255].decode(errors="ignore").encode()

@@ -1,0 +1,197 @@
+"""One file of the journal: messages of durable queues, and what became of them.
+
+A file only grows, by records: size u32, CRC-32 u32, kind u8, payload. `P` is a message, `D` says that it was
+delivered once, `A` that it is settled; `D` and `A` stand in the file of their message, so that a file can be
+understood, compacted and deleted without the others. Reading stops at the first record that is cut off or
+damaged: the tail that a crash left.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from nova.broker.message import Message
+
+RECORD_HEAD = struct.Struct(">IIB")
+_NUMBER = struct.Struct(">Q")
+_MESSAGE = struct.Struct(">QQBQ")  # number, queue's number, redelivered, expiry (Unix time in ms, 0: never)
+_U32 = struct.Struct(">I")
+PUBLISHED, DELIVERED, SETTLED = ord("P"), ord("D"), ord("A")
+
+
+class Stored(NamedTuple):
+    """A message as a file holds it; `payload` is what the record carries."""
+
+    number: int
+    queue: int
+    redelivered: bool
+    expires_ms: int
+    payload: bytes
+
+
+def encode_record(kind: int, payload: bytes) -> bytes:
+    return RECORD_HEAD.pack(len(payload), zlib.crc32(payload), kind) + payload
+
+
+def encode_message(message: Message, queue: int, expires_ms: int) -> bytes:
+    """The payload of a `P` record."""
+    exchange, routing_key = message.exchange.encode(), message.routing_key.encode()
+    return b"%b%c%b%c%b%b%b%b" % (
+        _MESSAGE.pack(message.number, queue, message.redelivered, expires_ms),
+        len(exchange),
+        exchange,
+        len(routing_key),
+        routing_key,
+        _U32.pack(len(message.header)),
+        message.header,
+        message.body,
+    )
+
+
+def record_size(message: Message) -> int:
+    """The bytes of the message's `P` record."""
+    names = len(message.exchange.encode()) + len(message.routing_key.encode())
+    return RECORD_HEAD.size + _MESSAGE.size + 6 + names + len(message.header) + len(message.body)
+
+
+def decode_content(payload: bytes) -> tuple[str, str, bytes, bytes]:
+    """Exchange, routing key, header and body of a `P` record's payload."""
+    position = _MESSAGE.size
+    texts = []
+    for _ in range(2):
+        end = position + 1 + payload[position]
+        texts.append(payload[position + 1 : end].decode())
+        position = end
+    end = position + 4 + _U32.unpack_from(payload, position)[0]
+    return texts[0], texts[1], payload[position + 4 : end], payload[end:]
+
+
+def records(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Kind, payload and end offset of each whole record, up to the first that is not."""
+    position, size = 0, len(data)
+    while position + RECORD_HEAD.size <= size:
+        length, checksum, kind = RECORD_HEAD.unpack_from(data, position)
+        start = position + RECORD_HEAD.size
+        position = start + length
+        payload = data[start:position]
+        if position > size or zlib.crc32(payload) != checksum:
+            return
+        yield kind, payload, position
+
+
+def alive(data: bytes) -> tuple[list[Stored], int]:
+    """The messages of a file that are not settled, in their order, and the length of its undamaged part."""
+    found: dict[int, Stored] = {}
+    end = 0
+    for kind, payload, end in records(data):  # noqa: B007 (the last value is the result)
+        if kind == PUBLISHED and len(payload) >= _MESSAGE.size:
+            number, queue, redelivered, expires_ms = _MESSAGE.unpack_from(payload)
+            found[number] = Stored(number, queue, bool(redelivered), expires_ms, payload)
+        elif kind == SETTLED:
+            found.pop(_NUMBER.unpack(payload)[0], None)
+        elif kind == DELIVERED:
+            stored = found.get(_NUMBER.unpack(payload)[0])
+            if stored is not None:
+                found[stored.number] = stored._replace(redelivered=True)
+    return list(found.values()), end
+
+
+class Segment:
+    """An open file; what is added waits in memory until `write`."""
+
+    __slots__ = ("_fd", "_pending", "live", "live_bytes", "path", "pending_bytes", "size")
+
+    def __init__(self, path: Path) -> None:
+        """Opens or makes the file. Raises `OSError`."""
+        self.path = path
+        self._fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.size = os.fstat(self._fd).st_size
+        self.live = 0  # messages not settled
+        self.live_bytes = 0
+        self._pending: list[bytes] = []
+        self.pending_bytes = 0
+
+    def add_message(self, payload: bytes) -> None:
+        record = encode_record(PUBLISHED, payload)
+        self._pending.append(record)
+        self.pending_bytes += len(record)
+        self.live += 1
+        self.live_bytes += len(record)
+
+    def add_delivered(self, number: int) -> None:
+        self._add(DELIVERED, number)
+
+    def add_settled(self, number: int, message_bytes: int) -> None:
+        """`message_bytes` is the size of the message's record, about."""
+        self._add(SETTLED, number)
+        self.live -= 1
+        self.live_bytes -= message_bytes
+
+    def _add(self, kind: int, number: int) -> None:
+        record = encode_record(kind, _NUMBER.pack(number))
+        self._pending.append(record)
+        self.pending_bytes += len(record)
+
+    def write(self) -> None:
+        """Hands what waits to the operating system: from then on it survives this process.
+
+        Raises `OSError`; then the file is as before and everything waits on.
+        """
+        if not self._pending:
+            return
+        data = memoryview(b"".join(self._pending))
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+        except OSError:
+            os.ftruncate(self._fd, self.size)
+            raise
+        self.size += written
+        self._pending.clear()
+        self.pending_bytes = 0
+
+    def sync(self) -> None:
+        """Returns when the disk has it. Raises `OSError`."""
+        os.fdatasync(self._fd)
+
+    def cut(self, length: int) -> None:
+        """Drops a damaged tail."""
+        os.ftruncate(self._fd, length)
+        self.size = length
+
+    def compact(self) -> None:
+        """Replaces the file by one that holds its live messages alone; atomic. Raises `OSError`."""
+        self.write()
+        stored, _ = alive(self.path.read_bytes())
+        fresh = self.path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        copy = Segment(fresh)
+        try:
+            for each in stored:
+                copy.add_message(mark_redelivered(each.payload) if each.redelivered else each.payload)
+            copy.write()
+            copy.sync()
+            os.rename(fresh, self.path)
+        except OSError:
+            copy.close()
+            raise
+        os.close(self._fd)
+        self._fd, self.size = copy._fd, copy.size
+        self.live, self.live_bytes = copy.live, copy.live_bytes
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def delete(self) -> None:
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+def mark_redelivered(payload: bytes) -> bytes:
+    return payload[:16] + b"\1" + payload[17:]
