@@ -349,6 +349,8 @@ def DECLARE(name: str, module: str) -> None:
 
 
 def _define_common() -> None:
+    DEFINE_bool("help", False, "print all flags and exit")
+    DEFINE_bool("dump_flags", False, "print every flag's value and where it came from, and exit")
     DEFINE_string(
         "config_file", None, "TOML file with flags; a table named like the topic overrides the top level"
     )

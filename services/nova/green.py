@@ -8,6 +8,7 @@ services need of it is listed here and nowhere else. Invariant: importing this m
 from __future__ import annotations
 
 import os
+import time
 import warnings
 
 # Half of eventlet's import time is dnspython; services talk to loopback or numeric addresses, and a name that
@@ -29,12 +30,14 @@ with warnings.catch_warnings():
 spawn = eventlet.spawn
 spawn_n = eventlet.spawn_n
 spawn_after = eventlet.spawn_after
+kill = eventlet.kill
 sleep = eventlet.sleep
 getcurrent = eventlet.getcurrent
 GreenletExit = eventlet.greenlet.GreenletExit
 GreenPool = eventlet.GreenPool
 GreenThread = eventlet.greenthread.GreenThread
 Timeout = eventlet.Timeout
+greenlet = eventlet.greenlet.greenlet
 Event = eventlet.event.Event
 Queue = eventlet.queue.Queue
 QueueEmpty = eventlet.queue.Empty
@@ -59,6 +62,51 @@ def patch_psycopg2() -> None:
     from eventlet.support import psycopg2_patcher
 
     psycopg2_patcher.make_psycopg_green()
+
+
+class HubWatch:
+    """How long the hub's turns take, measured without waking it: times are noted around its wait in the kernel.
+
+    A native thread may read it. The hub is stuck when `busy_s()` grows; `take_lag_s` is the longest turn since it
+    was last asked.
+    """
+
+    def __init__(self) -> None:
+        self._began_s: float | None = None
+        self._longest_s = 0.0
+        hub = eventlet.hubs.get_hub()
+        poll = getattr(hub, "do_poll", None)
+        if poll is not None:
+            hub.do_poll = self._around(poll)
+
+    def _around(self, poll):
+        monotonic = time.monotonic
+
+        def watched(seconds):
+            if self._began_s is not None:
+                self._longest_s = max(self._longest_s, monotonic() - self._began_s)
+            self._began_s = None
+            try:
+                return poll(seconds)
+            finally:
+                self._began_s = monotonic()
+
+        return watched
+
+    def busy_s(self) -> float:
+        """Seconds that the hub's present turn has lasted; 0 while it waits."""
+        began_s = self._began_s
+        return time.monotonic() - began_s if began_s is not None else 0.0
+
+    def take_lag_s(self) -> float:
+        """The longest turn since the last call, in seconds."""
+        longest_s, self._longest_s = max(self._longest_s, self.busy_s()), 0.0
+        return longest_s
+
+
+def wait_write(fd: int) -> None:
+    """Suspend this greenlet until `fd` is writable."""
+    eventlet.hubs.trampoline(fd, write=True)
 
 
 def wait_read(fd: int, timeout_s: float | None = None) -> None:
