@@ -129,6 +129,7 @@ class Running:
             case Wake(at_s):
                 green.spawn_after(max(0.0, at_s - self._clock()), self.send, lifecycle.Tick())
             case Effect.OPEN:
+                LOG.info("%s starts", self._part.name)
                 self._opening = green.spawn(self._open)
             case Effect.ABORT_START:
                 if self._opening is not None and self._opening is not green.getcurrent():

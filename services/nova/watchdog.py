@@ -1,7 +1,7 @@
 """A native thread that looks after the hub: when it stands still, says where, and obeys in its place.
 
 Everything else in a service runs in the hub; while one greenlet computes for ever or sits in C code, nobody
-else can. After `LIMIT_S` the stacks of all greenlets and threads go to stderr, once for each standstill. Signals
+else can. After `--hub_limit` seconds all stacks go to stderr, once for each standstill. Signals
 that the hub does not take are obeyed here: USR1 prints the stacks, QUIT or a second INT ends the process with 3,
 and a TERM or INT that was not taken for `patience_s` ends it with 4. The thread wakes once a second and
 does not wake the hub.
@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from nova import exception, green, stacks
+from nova import exception, flags, green, stacks
 from nova.signals import Signals
 
-LIMIT_S = 5.0
+FLAGS = flags.FLAGS
+flags.DEFINE_float("hub_limit", 5.0, "seconds that the hub may stand still before its stacks are printed")
+
 PERIOD_S = 1.0
 
 
@@ -70,7 +72,7 @@ class Watchdog:
         if busy_s < PERIOD_S / 2:
             self._has_dumped, self._dumped_usr1, self._asked_s = False, 0, None
             return
-        if busy_s >= LIMIT_S and not self._has_dumped:
+        if busy_s >= FLAGS.hub_limit and not self._has_dumped:
             self._has_dumped = True
             self.dump(f"the hub stands still for {busy_s:.1f} s")
         self._obey(self._signals.unread())
