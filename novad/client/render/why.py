@@ -1,0 +1,229 @@
+"""One causal answer: what happened to a process, why, who is hurt, and what to type. Pure.
+
+Reads an entry of the `why` reply. A process that novad itself ended is never shown as a crash.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from novad.client.render.escape import for_terminal
+from novad.client.render.hints import Hint
+from novad.client.render.paint import Paint
+from novad.client.render.words import (
+    EXIT_MEANINGS,
+    SHAPES,
+    describe_wait,
+    duration,
+    exit_words,
+    plural,
+    shorten,
+    signal_number,
+)
+
+Entry = dict[str, Any]
+LABEL = 11
+
+
+@dataclass(frozen=True, slots=True)
+class WhyStyle:
+    """`lines` of the dead run are shown; `home` is written as `~`; `exit_index` 0 is the last exit."""
+
+    paint: Paint
+    width: int = 80
+    lines: int = 10
+    home: str = ""
+    exit_index: int = 0
+
+
+def why_report(entry: Entry, hints: list[Hint], style: WhyStyle) -> list[str]:
+    """The whole answer about one process."""
+    paint = style.paint
+    lines = [paint(line, "bold") if index == 0 else line for index, line in enumerate(headline(entry))]
+    rows = [(label, value) for label, value in fact_rows(entry, style) if value]
+    if rows:
+        lines.append("")
+    lines += [
+        f"  {paint(label.ljust(LABEL), 'dim')} {clipped(value, style.width - LABEL - 3)}" for label, value in rows
+    ]
+    lines += excerpt(entry, style)
+    if hints:
+        lines.append("")
+    for hint in hints:
+        lines.append(f"  {paint('hint', 'cyan')}  {hint.sentence}")
+        if hint.command:
+            lines.append(f"        {paint(hint.command, 'bold')}")
+    return lines
+
+
+def clipped(value: str, width: int) -> str:
+    return shorten(value, max(20, width))
+
+
+def headline(entry: Entry) -> list[str]:
+    """What is so, in one sentence."""
+    name, state = entry["name"], entry["state"]
+    since = f" for {duration(entry['since_s'])}" if entry.get("since_s") is not None else ""
+    crashes = crash_count(entry)
+    retry = entry.get("retry_in_s")
+    if state == "backoff":
+        when = "" if retry is None else f" — next try in {duration(retry)}"
+        limit = entry.get("give_up_after")
+        attempt = "" if not limit else f" (failure {entry.get('failures') or crashes} of {limit}, then failed)"
+        return [f"{name} crashed{times(crashes)} and is in backoff{when}{attempt}"]
+    if state == "failed":
+        return [f"{name} has failed{since}: {cause_words(entry)}"]
+    if state == "waiting":
+        return [f"{name} is waiting{since} for {waited_for(entry) or 'its turn'}"]
+    if state == "starting":
+        return [
+            f"{name} is starting{since} and not ready yet"
+            + (f": {entry['awaiting']}" if entry.get("awaiting") else "")
+        ]
+    if state in ("stopped", "stopping"):
+        return [f"{name} is {state}{since}" + (f": {entry['cause']}" if entry.get("cause") else "")]
+    if crashes and not entry["exits"][0].get("sent_by_novad"):
+        return [f"{name} is {state}{since}; before that it crashed{times(crashes)}"]
+    return [f"{name} is {state}{since}: nothing is wrong with it"]
+
+
+def times(count: int) -> str:
+    return "" if count <= 1 else f" {count} times"
+
+
+def crash_count(entry: Entry) -> int:
+    return sum(1 for item in entry.get("exits") or [] if is_crash(item))
+
+
+def is_crash(item: dict[str, Any]) -> bool:
+    if item.get("sent_by_novad"):
+        return False
+    return bool(item.get("error")) or item.get("signal") is not None or item.get("exit_code") not in (0, None)
+
+
+def cause_words(entry: Entry) -> str:
+    exits = entry.get("exits") or []
+    if entry.get("cause"):
+        return str(entry["cause"])
+    return exit_phrase(exits[0]) if exits else "it never ran"
+
+
+def waited_for(entry: Entry) -> str:
+    """`db (starting), cache:done (failed)`."""
+    parts = []
+    for item in entry.get("waiting_for") or []:
+        state = item.get("state") if isinstance(item, dict) else None
+        parts.append(describe_wait(item) + (f" ({state})" if state else ""))
+    return ", ".join(parts)
+
+
+def exit_phrase(item: dict[str, Any]) -> str:
+    """`exit code 1 after 0.31s`, `killed by SIGKILL (9), not sent by novad, after 3.0s`."""
+    after = "" if item.get("lived_s") is None else f" after {duration(item['lived_s'])}"
+    if item.get("error"):
+        return f"could not be started: {item['error']}"
+    if item.get("signal") is not None:
+        who = "stopped by novad:" if item.get("sent_by_novad") else "killed"
+        number = signal_number(item["signal"])
+        foreign = "" if item.get("sent_by_novad") else ", not sent by novad,"
+        return f"{who} by {item['signal']}{number}{foreign}{after}"
+    if item.get("exit_code") is None:
+        return f"ended{after}; how is not known"
+    meaning = EXIT_MEANINGS.get(item["exit_code"])
+    asked = ", as novad asked" if item.get("sent_by_novad") else ""
+    return f"exit code {item['exit_code']}{f' ({meaning})' if meaning else ''}{after}{asked}"
+
+
+def fact_rows(entry: Entry, style: WhyStyle) -> list[tuple[str, str]]:
+    """Label and value of each known fact; empty values are left out by the caller."""
+    exits = entry.get("exits") or []
+    rows: list[tuple[str, str]] = []
+    if len(exits) > style.exit_index:
+        chosen = exits[style.exit_index]
+        label = "last exit" if style.exit_index == 0 else "exit"
+        rows.append((label, f"{exit_phrase(chosen)}   {when_words(chosen)}"))
+        rows.append(("before", earlier_words(exits[style.exit_index + 1 :], chosen)))
+        rows.append(("was", was_words(entry, chosen)))
+    if entry["state"] == "starting":
+        rows.append(("awaiting", entry.get("awaiting") or ""))
+    if entry["state"] != "waiting":
+        rows.append(("waits for", waited_for(entry)))
+    rows.append(("command", shlex.join(entry.get("argv") or [])))
+    rows.append(("cwd", tilde(entry.get("cwd") or "", style.home)))
+    hurt = entry.get("hurts") or []
+    if entry["state"] not in ("ready", "done"):
+        rows.append(("hurts", ", ".join(hurt) if hurt else "nothing waits for it"))
+    rows.append(("log", tilde(entry.get("log") or "", style.home)))
+    return rows
+
+
+def when_words(item: dict[str, Any]) -> str:
+    at = item.get("at")
+    clock = "" if at is None else datetime.fromtimestamp(at).strftime("%H:%M:%S, ")
+    pid = "" if item.get("pid") is None else f", pid {item['pid']}"
+    return f"{clock}run {item.get('run', '?')}{pid}"
+
+
+def earlier_words(earlier: list[dict[str, Any]], last: dict[str, Any]) -> str:
+    """`exit 1 (0.30s) · exit 1 (0.31s) — always the same error`."""
+    if not earlier:
+        return ""
+    shown = [f"{exit_words(item.get('exit_code'), item.get('signal')) or item.get('error') or 'ended'}"
+             f" ({duration(item.get('lived_s'))})" for item in earlier[:4]]  # fmt: skip
+    more = f" and {len(earlier) - 4} more" if len(earlier) > 4 else ""
+    same = all(error_line(item) == error_line(last) and same_exit(item, last) for item in earlier)
+    return " · ".join(shown) + more + (" — always the same error" if same and is_crash(last) else "")
+
+
+def same_exit(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one.get(key) == other.get(key) for key in ("exit_code", "signal", "error"))
+
+
+def error_line(item: dict[str, Any]) -> str:
+    """The line that names the error: the last that is not blank, without its stamp."""
+    for line in reversed(item.get("lines") or []):
+        text = line_text(line)
+        if text.strip():
+            return text.strip()
+    return ""
+
+
+def line_text(line: str) -> str:
+    """A line of a run, without the stamp where it still has one."""
+    is_stamped = len(line) >= 30 and line[26] == "Z" and line[27] == " " and line[29] == " "
+    return line[30:] if is_stamped else line
+
+
+def was_words(entry: Entry, item: dict[str, Any]) -> str:
+    if not is_crash(item) or item.get("error"):
+        return ""
+    return "ready before" if item.get("was_ready") else "never ready"
+
+
+def excerpt(entry: Entry, style: WhyStyle) -> list[str]:
+    """The last lines of the run that ended."""
+    exits = entry.get("exits") or []
+    if len(exits) <= style.exit_index or style.lines == 0:
+        return []
+    chosen = exits[style.exit_index]
+    kept = [line_text(line) for line in chosen.get("lines") or []]
+    if not kept or (not is_crash(chosen) and entry["state"] == "ready"):
+        return []
+    shown = kept[-style.lines :]
+    lines = ["", f"  last {plural(len(shown), 'line')} of run {chosen.get('run', '?')}"]
+    for text in shown:
+        safe = for_terminal(text.encode("utf-8", "surrogateescape"), colour=False)
+        lines.append(f"  {style.paint('│', 'red')} {shorten(safe, max(20, style.width - 5))}")
+    return lines
+
+
+def tilde(path: str, home: str) -> str:
+    return f"~{path[len(home) :]}" if home and (path == home or path.startswith(home + "/")) else path
+
+
+def ok_line(paint: Paint) -> str:
+    shape, style = SHAPES["ready"]
+    return f"{paint(shape, style)} no process has crashed, and nothing waits"

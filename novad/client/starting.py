@@ -1,0 +1,122 @@
+"""Shows a start until it is settled: a repainted block on a terminal, a line a change elsewhere.
+
+Takes the subscription's events; lines of log that come meanwhile are handed on (without a terminal) or kept
+until the block is gone.
+"""
+
+from __future__ import annotations
+
+import enum
+import select
+import sys
+import time
+from collections import deque
+from typing import Any
+
+from novad.client.app import App
+from novad.client.deadline import Deadline
+from novad.client.interrupts import Interrupts
+from novad.client.link import Link
+from novad.client.render.progress import block, name_width, plain_line, row_line, still_waiting
+from novad.client.screen import Screen
+from novad.client.startup import Startup
+from novad.core.errors import NotRunning
+
+TICK_S = 0.1
+STILL_S = 10.0
+KEPT_EVENTS = 5000
+
+
+class Outcome(enum.Enum):
+    SETTLED = "settled"
+    INTERRUPTED = "interrupted"
+    TIMED_OUT = "timed out"
+
+
+class Starting:
+    """`processes` is the status when it began; `kept` holds the line events that came meanwhile."""
+
+    def __init__(
+        self,
+        app: App,
+        link: Link,
+        startup: Startup,
+        processes: list[dict[str, Any]],
+        deadline: Deadline,
+        attaches: bool,
+    ) -> None:
+        self.app, self.link, self.startup = app, link, startup
+        self.kept: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
+        self._deadline = deadline
+        self._attaches = attaches
+        self._screen = Screen(sys.stderr, can_repaint=app.terminal.can_repaint and not app.options.quiet)
+        self._paint = app.terminal.err_paint
+        self._first = processes
+        self._still_at_s = startup.now_s + STILL_S
+
+    def run(self) -> Outcome:
+        """Returns when nothing more can be expected, when the time ran out or at Ctrl-C."""
+        with Interrupts() as interrupts:
+            try:
+                lines = [line for process in self._first for line in self._changed(process)]
+                return self._loop(interrupts, lines)
+            finally:
+                self._screen.close()
+
+    def _loop(self, interrupts: Interrupts, lines: list[str]) -> Outcome:
+        while True:
+            self._paint_block(lines)
+            if self.startup.is_settled:
+                return Outcome.SETTLED
+            if self._deadline.is_over:
+                return Outcome.TIMED_OUT
+            left_s = self._deadline.left_s()
+            wait_s = TICK_S if self.app.terminal.can_repaint else max(0.0, self._still_at_s - time.monotonic())
+            ready = select.select(
+                [self.link.fileno(), interrupts.fileno()], [], [], min(wait_s, left_s or wait_s)
+            )[0]
+            if interrupts.fileno() in ready and interrupts.take():
+                return Outcome.INTERRUPTED
+            lines = self._take_events() if self.link.fileno() in ready else self._still_lines()
+
+    def _paint_block(self, lines: list[str]) -> None:
+        if self.app.options.quiet:
+            return
+        now_s = time.monotonic()
+        height = max(2, self._screen.height() - 3)
+        self._screen.show(lines, block(self.startup, now_s, height, self._paint))
+
+    def _take_events(self) -> list[str]:
+        """Lines to print for what has happened. Raises `NotRunning` when the daemon is gone."""
+        lines: list[str] = []
+        for event in self.link.pending_events():
+            kind = event.get("type")
+            if kind == "state":
+                lines += self._changed(event)
+            elif kind == "probe":
+                self.startup.probe(event["name"], event["text"])
+            elif kind == "lines" and self._attaches:
+                self.kept.append(event)
+            elif kind == "ended":
+                raise NotRunning("novad ended while the services were starting", "novad up")
+        if self.link.ended:
+            raise NotRunning("the daemon died while the services were starting", "see .novad/novad.log")
+        return lines
+
+    def _changed(self, process: dict[str, Any]) -> list[str]:
+        """The line that stays for this change: on a terminal only what settled, elsewhere every change."""
+        now_s = time.monotonic()
+        if not self.startup.update(process, now_s):
+            return []
+        row = self.startup.rows[process["name"]]
+        width = name_width(self.startup)
+        if not self.app.terminal.can_repaint:
+            return [plain_line(row, now_s - self.startup.now_s, width)]
+        return [row_line(row, width, now_s, self._paint)] if row.state in ("ready", "done", "failed") else []
+
+    def _still_lines(self) -> list[str]:
+        now_s = time.monotonic()
+        if self.app.terminal.can_repaint or now_s < self._still_at_s:
+            return []
+        self._still_at_s = now_s + STILL_S
+        return [still_waiting(self.startup, now_s)]

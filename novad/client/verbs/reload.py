@@ -1,0 +1,91 @@
+"""`novad reload`: compile again, show the difference field by field, apply all of it or nothing."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+from novad.client.app import App
+from novad.client.link import Link
+from novad.client.render.paint import Paint
+from novad.client.render.words import shorten
+from novad.client.verbs.up import running_cluster, taken_ports
+from novad.core.spec import to_json
+
+APPLY_S = 600.0
+
+
+def run(app: App, dry_run: bool, yes: bool, adopt_env: bool) -> int:
+    running = running_cluster(app)
+    with app.link() as link:
+        cluster = app.compiler.compile(
+            app.place(missing_ok=False),
+            profile=app.profile or (running.profile if running else None) or None,
+            overrides={},
+            taken_ports=taken_ports(running),
+            scale={},
+            environ=app.environ,
+        )
+        if running is not None and not adopt_env:
+            cluster = replace(cluster, env=running.env)
+        data = to_json(cluster)
+        difference = link.request("reload", APPLY_S, cluster=data, dry_run=True)
+        if app.options.json and dry_run:
+            app.print_json(difference)
+            return 0
+        if not app.options.json:
+            lines = difference_lines(difference, app.terminal.paint, app.config_name())
+            app.terminal.out("\n".join(lines))
+        if dry_run or not is_change(difference):
+            return 0
+        if not yes and not app.options.json and not confirmed(app):
+            app.terminal.note("nothing was changed")
+            return 0
+        return apply(app, link, data)
+
+
+def apply(app: App, link: Link, data: Any) -> int:
+    reply = link.request("reload", APPLY_S, cluster=data, dry_run=False)
+    if app.options.json:
+        app.print_json(reply)
+    else:
+        app.terminal.note(f"applied; {app.command_name()} status shows the result")
+    return 0
+
+
+def is_change(difference: dict[str, Any]) -> bool:
+    return bool(difference["added"] or difference["removed"] or difference["changed"])
+
+
+def confirmed(app: App) -> bool:
+    """Asks on a terminal; a script has said what it wants by running this."""
+    if not (sys.stdin.isatty() and app.terminal.err_is_terminal):
+        return True
+    sys.stderr.write("Apply? [Y/n] ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    return answer != "" and answer.strip().lower() in ("", "y", "yes")
+
+
+def difference_lines(difference: dict[str, Any], paint: Paint, config: str) -> list[str]:
+    """`~ api.env.LOG_LEVEL  "info" → "debug"   restart api`."""
+    if not is_change(difference):
+        return [f"{config}: nothing has changed"]
+    lines = [config]
+    for changed in difference["changed"]:
+        for field in changed["fields"]:
+            old, new = (shorten(str(field[key]), 40) for key in ("old", "new"))
+            key = f"{changed['name']}.{field['key']}"
+            lines.append(f"  {paint('~', 'yellow')} {key}  {old} → {new}")
+        effect = f"restart {changed['name']}" if changed.get("restart", True) else "no restart needed"
+        lines.append(f"      {paint(effect, 'dim')}")
+    lines += [
+        f"  {paint('+', 'green')} {name}      {paint('start ' + name, 'dim')}" for name in difference["added"]
+    ]
+    lines += [
+        f"  {paint('-', 'red')} {name}      {paint('stop ' + name, 'dim')}" for name in difference["removed"]
+    ]
+    if difference.get("unchanged"):
+        lines.append(f"    {len(difference['unchanged'])} unchanged")
+    return lines

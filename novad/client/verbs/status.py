@@ -1,0 +1,136 @@
+"""`novad status`: the table, one service in detail, the same in place again and again."""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+from typing import Any
+
+from novad.client.app import App
+from novad.client.link import Link
+from novad.client.logfile import last_lines
+from novad.client.render.lines import LineStyle, format_line
+from novad.client.render.paint import clip
+from novad.client.render.status import COLUMNS, status_details, status_table
+from novad.client.render.svstat import svstat
+from novad.core.errors import NotRunning, UsageError
+
+DETAIL_LINES = 10
+DETAIL_MAX = 3
+REPAINT_S = 2.0
+
+
+def run(
+    app: App, names: tuple[str, ...], watch: bool, check: bool, columns: str | None, output: str | None
+) -> int:
+    chosen = chosen_columns(columns, output)
+    try:
+        link = app.link()
+    except NotRunning as error:
+        error.hint = error.hint.replace("novad", app.command_name(), 1)
+        raise
+    with link:
+        if watch and not app.options.json:
+            return watch_table(app, link, names, chosen)
+        document = link.request("status", names=list(names), usage=not check)
+        show(app, link, document, names, chosen, output)
+    return 3 if check and not all_well(document["processes"]) else 0
+
+
+def chosen_columns(columns: str | None, output: str | None) -> tuple[str, ...]:
+    if output == "wide":
+        return tuple(COLUMNS)
+    names = tuple(name.strip().lower().rstrip("%") for name in (columns or "").split(",") if name.strip())
+    for name in names:
+        if name not in COLUMNS:
+            raise UsageError(f"no such column `{name}`", f"columns: {', '.join(COLUMNS)}")
+    return names
+
+
+def show(
+    app: App,
+    link: Link,
+    document: dict[str, Any],
+    names: tuple[str, ...],
+    columns: tuple[str, ...],
+    output: str | None,
+) -> None:
+    terminal = app.terminal
+    processes = document["processes"]
+    if app.options.json:
+        app.print_json(document)
+    elif output == "svstat":
+        for process in processes:
+            terminal.out(svstat(process))
+    elif names and len(processes) <= DETAIL_MAX and not columns:
+        show_details(app, link, processes)
+    else:
+        terminal.out("\n".join(status_table(document, terminal.width(), terminal.paint, columns)))
+
+
+def show_details(app: App, link: Link, processes: list[dict[str, Any]]) -> None:
+    """Each process in full, with the end of its log as `systemctl status` shows it."""
+    terminal = app.terminal
+    reply = link.request("why", names=[process["name"] for process in processes])
+    more = {item["name"]: item for item in reply["processes"]}
+    style = LineStyle(paint=terminal.paint, prefix_width=0, for_terminal=terminal.out_is_terminal)
+    for index, process in enumerate(processes):
+        lines = status_details(process, more.get(process["name"]), terminal.paint)
+        if process.get("log"):
+            lines.append("")
+            lines += [
+                format_line(process["name"], line, style) for line in last_lines(process["log"], DETAIL_LINES)
+            ]
+        terminal.out(("\n" if index else "") + "\n".join(lines))
+
+
+def all_well(processes: list[dict[str, Any]]) -> bool:
+    """Whether everything that is wanted up is ready or done."""
+    return all(
+        process["state"] in ("ready", "done") or (process.get("want") == "down" and process["state"] == "stopped")
+        for process in processes
+    )
+
+
+def watch_table(app: App, link: Link, names: tuple[str, ...], columns: tuple[str, ...]) -> int:
+    """Repaints on every event, and every two seconds for the numbers, until q or Ctrl-C."""
+    terminal = app.terminal
+    if not terminal.out_is_terminal:
+        raise UsageError("status -w needs a terminal", "novad status --json, or novad logs -f")
+    from novad.client.keyboard import Keyboard
+
+    link.request("subscribe", states=True, lines=None)
+    with Keyboard(sys.stdin) as keyboard:
+        terminal.out("\x1b[?25l", end="")
+        try:
+            while True:
+                document = link.request("status", names=list(names), usage=True)
+                lines = status_table(document, terminal.width(), terminal.paint, columns)
+                repaint(app, [*lines[: terminal.height() - 2], terminal.paint("q quits", "dim")])
+                if not wait_for_change(link, keyboard):
+                    return 0
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            terminal.out("\x1b[?25h", end="")
+
+
+def repaint(app: App, lines: list[str]) -> None:
+    """Draws over the last picture: home, each line erased to its end, the rest of the screen erased."""
+    width = app.terminal.width()
+    body = "".join(f"{clip(line, width)}\x1b[K\n" for line in lines)
+    app.terminal.out(f"\x1b[H{body}\x1b[J", end="")
+
+
+def wait_for_change(link: Link, keyboard: Any) -> bool:
+    """Waits for an event, a key or the interval; False when the user leaves."""
+    deadline_s = time.monotonic() + REPAINT_S
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        ready = select.select([link, *keyboard.sources()], [], [], left_s)[0]
+        if link in ready:
+            link.pending_events()
+            return True
+        if ready and any(key in ("q", "\x04", "\x1b") for key in keyboard.read()):
+            return False
+    return True

@@ -1,0 +1,226 @@
+"""`novad up`: compile, start the daemon where none runs, start the services, show how it goes, then follow.
+
+The `up` that started the daemon owns it while attached: it holds a lease, and the cluster ends with it, by
+whatever death. A second `up` attaches to what runs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from novad.client.app import App, write_names
+from novad.client.deadline import Deadline
+from novad.client.link import Link
+from novad.client.render.progress import header, summary
+from novad.client.starting import Outcome, Starting
+from novad.client.startup import Startup
+from novad.client.verbs.control import TIMED_OUT
+from novad.client.verbs.why import tell_failures
+from novad.core.errors import UsageError
+from novad.core.select import select
+from novad.core.spec import Cluster, cluster_from_json, to_json
+
+UP_ANSWER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """The command line of `up`."""
+
+    names: tuple[str, ...]
+    detach: bool
+    wait: bool
+    timeout: float | None
+    no_deps: bool
+    attach: tuple[str, ...]
+    no_attach: tuple[str, ...]
+    no_keys: bool
+
+
+def run(app: App, *, scale: tuple[str, ...], env: tuple[str, ...], explain: bool, **given: Any) -> int:
+    options = UpOptions(**given)
+    place = app.place(missing_ok=False)
+    running = running_cluster(app)
+    cluster = compiled(app, scale, env, running)
+    specs = {item.name: item for item in cluster.processes}
+    for selector in (*options.names, *options.attach, *options.no_attach):
+        # A misspelled name must not start a daemon first.
+        select([selector], specs, cluster.groups)
+    if explain:
+        return explain_start(app, cluster, options)
+    logs = os.path.relpath(place.log_dir, place.dir)
+    paint = app.terminal.err_paint
+    app.terminal.note(header(cluster.project, len(cluster.processes), app.config_name(), logs, paint))
+    link, owns = app.link_or_launch()
+    with link:
+        return bring_up(app, link, cluster, options, owns)
+
+
+def running_cluster(app: App) -> Cluster | None:
+    """What the daemon runs, where one does."""
+    link = app.link_or_none()
+    if link is None:
+        return None
+    with link:
+        data = link.request("spec")["cluster"]
+    return None if data is None else cluster_from_json(data)
+
+
+def compiled(app: App, scale: tuple[str, ...], env: tuple[str, ...], running: Cluster | None) -> Cluster:
+    """The cluster as nova.toml and the command line say.
+
+    Where one runs, its ports and the shell environment it was started with stay: only then does a comparison
+    show what was changed in the files.
+    """
+    overrides = dict(pair(text, "-e", "LOG_LEVEL=debug") for text in env)
+    replicas = {}
+    for text in scale:
+        name, number = pair(text, "--scale", "compute=3")
+        if not number.isdigit():
+            raise UsageError(f"--scale {text}: `{number}` is not a number of replicas", "--scale compute=3")
+        replicas[name] = int(number)
+    cluster = app.compiler.compile(
+        app.place(missing_ok=False),
+        profile=app.profile,
+        overrides=overrides,
+        taken_ports=taken_ports(running),
+        scale=replicas,
+        environ=app.environ,
+    )
+    return cluster if running is None else replace(cluster, env=running.env)
+
+
+def taken_ports(running: Cluster | None) -> dict[str, int]:
+    """`api.http` -> 41377, so that a second `up` and `reload` compile to the numbers that are in use."""
+    return {
+        f"{item.name}.{name}": port.number
+        for item in (running.processes if running else ())
+        for name, port in item.ports.items()
+    }
+
+
+def pair(text: str, flag: str, example: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise UsageError(f"{flag} {text}: needs NAME=VALUE", f"{flag} {example}")
+    return name, value
+
+
+def bring_up(app: App, link: Link, cluster: Cluster, options: UpOptions, owns: bool) -> int:
+    """Everything after the daemon answers; the exit code.
+
+    The cluster is loaded first and started after the subscription, so that no event is missed.
+    """
+    attaches = not options.detach
+    ask = {"cluster": to_json(cluster), "names": list(options.names), "deps": not options.no_deps}
+    if owns and attaches:
+        link.request("lease")
+    say_changed(app, link.request("up", UP_ANSWER_S, start=False, **ask))
+    rows = link.request("status", names=[], usage=False)["processes"]
+    shown = shown_logs(rows, cluster, options) if attaches else []
+    link.request("subscribe", states=True, lines=shown or None)
+    reply = link.request("up", UP_ANSWER_S, start=True, **ask)
+    document = link.request("status", names=[], usage=False)
+    # What was pushed before this answer is in it already; only log lines are news.
+    lines = [event for event in link.queued_events() if event.get("type") == "lines"]
+    write_names(app.place(), document["processes"])
+    processes = [item for item in document["processes"] if item["name"] in reply["names"]]
+    startup = Startup(
+        tuple(item["name"] for item in processes),
+        {item.name: tuple(dependency.name for dependency in item.after) for item in cluster.processes},
+        time.monotonic(),
+    )
+    if options.detach and not options.wait:
+        return answer_detached(app, startup, document)
+    starting = Starting(app, link, startup, processes, Deadline(options.timeout), attaches)
+    starting.kept.extend(lines)
+    if not attaches:
+        return detached(app, link, starting)
+    from novad.client.attach import Attached
+
+    return Attached(app, link, starting, shown, owns=owns, keys=not options.no_keys).run()
+
+
+def shown_logs(rows: list[dict[str, Any]], cluster: Cluster, options: UpOptions) -> list[str]:
+    """The processes whose lines are shown: by the file, then by the command line."""
+    specs = {item.name: item for item in cluster.processes}
+    shown = {item["name"] for item in rows if item.get("attach", True)}
+    if options.attach:
+        shown |= set(select(options.attach, specs, cluster.groups))
+    if options.no_attach:
+        shown -= set(select(options.no_attach, specs, cluster.groups))
+    return [item["name"] for item in rows if item["name"] in shown]
+
+
+def say_changed(app: App, reply: dict[str, Any]) -> None:
+    if reply.get("changed") and not reply.get("loaded"):
+        app.terminal.note("nova.toml differs from what is running")
+        app.terminal.note(f"hint: {app.command_name()} reload shows the difference and applies it")
+
+
+def answer_detached(app: App, startup: Startup, document: dict[str, Any]) -> int:
+    """`up -d --no-wait`."""
+    if app.options.json:
+        app.print_json(document)
+    else:
+        app.terminal.note(f"starting {len(startup.names)} processes; {app.command_name()} status shows them")
+    return 0
+
+
+def detached(app: App, link: Link, starting: Starting) -> int:
+    """`up -d`: 0 when all is ready, 1 with the reason, 124 when the time ran out."""
+    outcome = starting.run()
+    startup = starting.startup
+    if outcome is Outcome.INTERRUPTED:
+        app.terminal.note(f"interrupted; the services go on starting, {app.command_name()} down stops them")
+        return 130
+    if app.options.json:
+        app.print_json(link.request("status", names=list(startup.names), usage=False))
+    if outcome is Outcome.TIMED_OUT:
+        unready = startup.unsettled()
+        app.terminal.err(f"error: not ready in time: {', '.join(row.name for row in unready)}")
+        tell_failures(app, link, [row.name for row in unready], lines=5)
+        return TIMED_OUT
+    app.terminal.note(summary(startup, time.monotonic(), app.terminal.err_paint))
+    if startup.is_good:
+        return 0
+    bad = startup.failed() or [row for row in startup.rows.values() if row.state not in ("ready", "done")]
+    tell_failures(app, link, [row.name for row in bad])
+    return 1
+
+
+def explain_start(app: App, cluster: Cluster, options: UpOptions) -> int:
+    """`up --explain`: each process with the reason why it would be started, in file order."""
+    specs = {item.name: item for item in cluster.processes}
+    asked = set(select(options.names, specs, cluster.groups)) if options.names else set()
+    if not options.names:
+        asked = {item.name for item in cluster.processes if item.autostart}
+    reasons = dict.fromkeys(asked, "named" if options.names else "autostart")
+    if not options.no_deps:
+        reasons |= needed(asked, cluster)
+    rows = [{"name": name, "reason": reasons.get(name)} for name in specs]
+    if app.options.json:
+        app.print_json({"processes": rows})
+        return 0
+    width = max(map(len, specs), default=0)
+    for row in rows:
+        app.terminal.out(f"{(row['name'] or '').ljust(width)}  {row['reason'] or 'not started'}")
+    return 0
+
+
+def needed(asked: set[str], cluster: Cluster) -> dict[str, str]:
+    """Process -> reason, for what `asked` needs, directly or not, by `after`."""
+    specs = {item.name: item for item in cluster.processes}
+    reasons: dict[str, str] = {}
+    queue = sorted(asked)
+    while queue:
+        name = queue.pop(0)
+        for dependency in specs[name].after:
+            for target in select([dependency.name], specs, {}):
+                if target not in asked and target not in reasons:
+                    reasons[target] = f"needed by {name} (after)"
+                    queue.append(target)
+    return reasons

@@ -1,0 +1,86 @@
+"""`novad why`: asks the daemon, looks up what this machine knows (who holds a port), and tells it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from novad.client.app import App
+from novad.client.link import Link
+from novad.client.machine import oom_kills, port_owner
+from novad.client.render.hints import Facts, hints_for
+from novad.client.render.why import WhyStyle, is_crash, ok_line, why_report
+from novad.core.errors import UsageError
+
+UNWELL = ("waiting", "starting", "backoff", "failed")
+
+
+def run(app: App, names: tuple[str, ...], lines: int, run_number: int | None, show_all: bool) -> int:
+    index = exit_index(run_number)
+    with app.link() as link:
+        processes = link.request("status", names=[], usage=False)["processes"]
+        wanted = list(names)
+        if show_all and not names:
+            wanted = [item["name"] for item in processes if item["state"] in UNWELL]
+        entries = link.request("why", names=wanted)["processes"] if wanted or not show_all else []
+        if not entries and not show_all:
+            # Nothing crashed: then what is being waited for is the answer.
+            wanted = [item["name"] for item in processes if item["state"] in UNWELL]
+            entries = link.request("why", names=wanted)["processes"] if wanted else []
+    if app.options.json:
+        app.print_json({"processes": entries})
+        return 0
+    if not entries:
+        app.terminal.out(ok_line(app.terminal.paint))
+    for number, entry in enumerate(entries):
+        app.terminal.out(("\n" if number else "") + "\n".join(report(app, entry, processes, lines, index)))
+    return 0
+
+
+def exit_index(run_number: int | None) -> int:
+    """`--run -1` is the last exit, -2 the one before."""
+    if run_number is None:
+        return 0
+    if run_number >= 0:
+        raise UsageError(
+            f"--run {run_number}: counts backwards", "novad why --run -2 is the exit before the last"
+        )
+    return -run_number - 1
+
+
+def report(
+    app: App, entry: dict[str, Any], processes: list[dict[str, Any]], lines: int, index: int = 0
+) -> list[str]:
+    """The text about one process; also used by `up` when something fails."""
+    terminal = app.terminal
+    style = WhyStyle(terminal.paint, min(terminal.width(), 160), lines, os.path.expanduser("~"), index)
+    return why_report(entry, hints_for(entry, facts_for(entry, processes, app), index), style)
+
+
+def facts_for(entry: dict[str, Any], processes: list[dict[str, Any]], app: App) -> Facts:
+    exits = entry.get("exits") or []
+    if not exits or not is_crash(exits[0]):
+        return Facts()
+    own = next((item for item in processes if item["name"] == entry["name"]), {})
+    text = " ".join(exits[0].get("lines") or [])
+    owners = {}
+    if "ddress already in use" in text or "EADDRINUSE" in text:
+        for number in (own.get("ports") or {}).values():
+            owner = port_owner(number)
+            if owner:
+                owners[number] = owner
+    services = {
+        number: (item["name"], item["state"])
+        for item in processes
+        if item["name"] != entry["name"]
+        for number in (item.get("ports") or {}).values()
+    }
+    kills = oom_kills() if exits[0].get("signal") == "SIGKILL" else None
+    return Facts(owners, services, app.environ.get("VIRTUAL_ENV", ""), kills)
+
+
+def tell_failures(app: App, link: Link, names: list[str], lines: int = 10) -> None:
+    """The why text of each of `names`, to stderr."""
+    processes = link.request("status", names=[], usage=False)["processes"]
+    for entry in link.request("why", names=names)["processes"]:
+        app.terminal.err("\n" + "\n".join(report(app, entry, processes, lines)))
