@@ -66,7 +66,7 @@ class Broker:
         self.now_s = now_s
         self.memory_bytes = 0
         self.connections: dict[Connection, None] = {}
-        self.dirty: list[Connection] = []
+        self.dirty: list[Any] = []  # connections, administrators' too, that the front end must look at
         self.reply_channels: dict[str, Channel] = {}
         self.confirming: dict[Channel, None] = {}
         self.blocked_because: str | None = None
@@ -220,6 +220,12 @@ class Broker:
         self._journal_fault = None
         self.is_disk_full = self.journal.size_bytes >= self.settings.disk_limit_bytes
         return True
+
+    def close(self) -> None:
+        """Writes what is left, to the disk. Raises `OSError`."""
+        if self.journal is not None:
+            self.journal.flush(sync=True)
+            self.journal.close()
 
     # The beginning.
 

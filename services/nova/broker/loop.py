@@ -88,7 +88,13 @@ class Loop:
         self._wakers[fd] = action
         self._epoll.register(fd, IN)
 
-    def stop_listening(self) -> None:
+    def begin_stop(self) -> None:
+        """Accepts nobody any more and tells every client to go; `is_quiet` says when they have."""
+        self._stop_listening()
+        for connection in list(self.broker.connections):
+            connection.force_close("broker forced connection closure with reason 'shutdown'")
+
+    def _stop_listening(self) -> None:
         for fd, (listener, _) in self._listeners.items():
             self._epoll.unregister(fd)
             listener.close()
@@ -133,7 +139,7 @@ class Loop:
 
     def close(self) -> None:
         """Hangs up on everybody."""
-        self.stop_listening()
+        self._stop_listening()
         for fd, link in list(self._links.items()):
             self._drop(fd, link)
         self._epoll.close()
@@ -192,7 +198,7 @@ class Loop:
             LOG.exception("a connection's input made the broker fail")
             link.peer.crash(error)
         if link.peer.is_finished:
-            self.broker.dirty.append(link.peer)  # type: ignore[arg-type]
+            self.broker.dirty.append(link.peer)
 
     def _send(self, peer: Peer) -> None:
         fd = self._fds.get(peer)

@@ -17,7 +17,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
+from nova.broker import admin
 from nova.broker import broker as brokers
 from nova.broker.connection import Connection
 from nova.broker.errors import JournalError
@@ -76,6 +78,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     try:
         broker = make_broker(options)
         listener = listen(options.listen, options.port)
+        admin_listener = admin.listen(folder(options))
     except JournalError as error:
         LOG.error("%s", error)
         return EXIT_TEMPORARY
@@ -83,6 +86,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
         LOG.error("cannot start: %s", error)
         return EXIT_TEMPORARY
     process = Process(broker, listener)
+    process.loop.listen(admin_listener, lambda peer: admin.AdminConnection(broker))
     if options.port_file:
         write_atomically(Path(options.port_file), f"{listener.getsockname()[1]}\n")
     notify("READY=1")
@@ -92,7 +96,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
 
 def make_broker(options: argparse.Namespace) -> brokers.Broker:
     """Raises `JournalError` and `OSError`."""
-    state = Path(options.state_path) / "broker"
+    state = folder(options)
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     users = {USER: password(Path(options.password_file or options.broker_password_file or state / "password"))}
     if options.allow_guest:
@@ -111,6 +115,11 @@ def make_broker(options: argparse.Namespace) -> brokers.Broker:
         vhosts=tuple(dict.fromkeys(["/", *filter(None, options.vhosts.split(","))])),
         now_s=time.monotonic(),
     )
+
+
+def folder(options: argparse.Namespace) -> Path:
+    """Where the journal, the password and the admin socket are."""
+    return Path(options.state_path) / "broker"
 
 
 def password(path: Path) -> str:
@@ -133,9 +142,10 @@ def write_atomically(path: Path, text: str) -> None:
     os.rename(fresh, path)
 
 
-def listen(address: str, port: int) -> socket.socket:
+def listen(address: str, port: int, sockets: ModuleType = socket) -> socket.socket:
     """Raises `OSError` that names the address."""
-    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    family = sockets.AF_INET6 if ":" in address else sockets.AF_INET
+    listener: socket.socket = sockets.socket(family, sockets.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address, port))
@@ -210,20 +220,15 @@ class Process:
         LOG.info("stopping: %d connections are closed", len(self.broker.connections))
         notify("STOPPING=1")
         self._stop_at_s = self.broker.now_s + STOP_TIMEOUT_S
-        self.loop.stop_listening()
-        for connection in list(self.broker.connections):
-            connection.force_close("broker forced connection closure with reason 'shutdown'")
+        self.loop.begin_stop()
 
     def _finish(self) -> int:
         """Writes what is left. The exit code."""
-        if self.broker.journal is None:
-            return EXIT_CLEAN
         try:
-            self.broker.journal.flush(sync=True)
+            self.broker.close()
         except OSError as error:
             LOG.error("the journal could not be written: %s", error)
             return EXIT_FAILED
-        self.broker.journal.close()
         return EXIT_CLEAN
 
 

@@ -1,0 +1,167 @@
+"""What a broker is doing, as rows of plain values: what `nova-manage broker` and metrics show.
+
+Pure. Counters count from the broker's start; `rates` makes numbers per second out of two samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from nova.broker.broker import Broker
+from nova.broker.queue import Queue
+from nova.broker.vhost import VirtualHost
+
+Row = dict[str, Any]
+
+COUNTERS = ("published", "delivered", "acked", "redelivered")
+
+
+def queues(broker: Broker) -> list[Row]:
+    return [_queue(vhost, queue) for vhost in _vhosts(broker) for _, queue in sorted(vhost.queues.items())]
+
+
+def _queue(vhost: VirtualHost, queue: Queue) -> Row:
+    return {
+        "vhost": vhost.name,
+        "name": queue.name,
+        "durable": queue.durable,
+        "exclusive": queue.owner is not None,
+        "auto_delete": queue.auto_delete,
+        "arguments": queue.arguments.raw,
+        "ready": queue.ready,
+        "unacked": queue.unacked,
+        "ready_bytes": queue.ready_bytes,
+        "consumers": len(queue.consumers),
+        "published": queue.published,
+        "delivered": queue.delivered,
+        "acked": queue.acked,
+        "redelivered": queue.redelivered,
+    }
+
+
+def exchanges(broker: Broker) -> list[Row]:
+    return [
+        {
+            "vhost": vhost.name,
+            "name": exchange.name,
+            "type": exchange.type,
+            "durable": exchange.durable,
+            "auto_delete": exchange.auto_delete,
+            "internal": exchange.internal,
+            "arguments": exchange.arguments,
+            "bindings": len(exchange.bindings),
+            "published": exchange.published,
+        }
+        for vhost in _vhosts(broker)
+        for _, exchange in sorted(vhost.exchanges.items())
+    ]
+
+
+def bindings(broker: Broker) -> list[Row]:
+    """The default exchange's are left out: every queue has one, by its own name."""
+    return [
+        {
+            "vhost": vhost.name,
+            "source": binding.source.name,
+            "destination": binding.destination.name,
+            "to": "queue" if isinstance(binding.destination, Queue) else "exchange",
+            "routing_key": binding.routing_key,
+            "arguments": binding.arguments,
+        }
+        for vhost in _vhosts(broker)
+        for _, exchange in sorted(vhost.exchanges.items())
+        for binding in exchange.bindings.values()
+    ]
+
+
+def connections(broker: Broker) -> list[Row]:
+    return [
+        {
+            "peer": connection.peer,
+            "name": _client(connection.client, "connection_name"),
+            "product": _client(connection.client, "product"),
+            "user": connection.user,
+            "vhost": connection.vhost.name,
+            "state": "blocked" if connection.is_paused else connection.stage,
+            "channels": len(connection.channels),
+            "connected_s": round(broker.now_s - connection.connected_at_s, 3),
+            "received_bytes": connection.received_bytes,
+            "sent_bytes": connection.sent_bytes,
+        }
+        for connection in broker.connections
+    ]
+
+
+def _client(properties: Row, name: str) -> str:
+    value = properties.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def consumers(broker: Broker) -> list[Row]:
+    return [
+        {
+            "vhost": vhost.name,
+            "queue": queue.name,
+            "tag": consumer.tag,
+            "peer": consumer.channel.connection.peer,
+            "channel": consumer.channel.number,
+            "no_ack": consumer.no_ack,
+            "exclusive": consumer.is_exclusive,
+            "prefetch": consumer.limit,
+            "priority": consumer.priority,
+            "unacked": consumer.unacked,
+        }
+        for vhost in _vhosts(broker)
+        for _, queue in sorted(vhost.queues.items())
+        for consumer in queue.consumers
+    ]
+
+
+def overview(broker: Broker) -> list[Row]:
+    """One row: sums, sizes and limits in bytes."""
+    rows = queues(broker)
+    total = {name: sum(row[name] for row in rows) for name in ("ready", "unacked", "consumers", *COUNTERS)}
+    return [
+        {
+            **total,
+            "queues": len(rows),
+            "exchanges": sum(len(vhost.exchanges) for vhost in broker.vhosts.values()),
+            "connections": len(broker.connections),
+            "vhosts": sorted(broker.vhosts),
+            "memory_bytes": broker.memory_bytes,
+            "memory_limit_bytes": broker.settings.memory_limit_bytes,
+            "journal_bytes": 0 if broker.journal is None else broker.journal.size_bytes,
+            "journal_limit_bytes": broker.settings.disk_limit_bytes,
+            "blocked": broker.blocked_because,
+        }
+    ]
+
+
+KINDS: dict[str, Callable[[Broker], list[Row]]] = {
+    "overview": overview,
+    "queues": queues,
+    "exchanges": exchanges,
+    "bindings": bindings,
+    "connections": connections,
+    "consumers": consumers,
+}
+
+
+def rates(earlier: Sequence[Row], later: Sequence[Row], seconds: float) -> list[Row]:
+    """The rows of `later` with `<counter>_per_s` beside each counter; a queue that is new counts from 0."""
+    before = {(row["vhost"], row["name"]): row for row in earlier}
+    rows = []
+    for row in later:
+        old = before.get((row["vhost"], row["name"]), {})
+        speeds = {
+            f"{name}_per_s": round(max(0, row[name] - old.get(name, 0)) / seconds, 1)
+            for name in COUNTERS
+            if name in row
+        }
+        rows.append({**row, **speeds})
+    return rows
+
+
+def _vhosts(broker: Broker) -> Iterator[VirtualHost]:
+    return (vhost for _, vhost in sorted(broker.vhosts.items()))
