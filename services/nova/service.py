@@ -90,6 +90,7 @@ class Service:
         self._arguments = (args, kwargs)
         self._get_server = get_server
         self._server: Any = None
+        self._closing: green.GreenThread | None = None
         self._work = Inflight()
         self._stop_asked = green.Event()
         self._periodic = periodic.Periodic(self._work)
@@ -209,16 +210,16 @@ class Service:
         self._heart.stop()
         self._periodic.stop()
         self._work.kill()
-        if self._server is not None:
-            green.spawn(self._server.close)
+        self._close_server()
 
     def close(self) -> None:
         self._heart.stop()
         self._periodic.stop()
         if "manager" in self.__dict__:
             self._hook("cleanup_host")
-        if self._server is not None:
-            self._server.close()
+        closing = self._close_server()
+        if closing is not None:
+            closing.wait()
         if "manager" in self.__dict__:
             self._report_row("stopped")
 
@@ -256,6 +257,12 @@ class Service:
             method_of=self.resolve,
             recover=getattr(self.manager, "recover", None),
         )
+
+    def _close_server(self) -> green.GreenThread | None:
+        """Begin to close the queue's side, once; the greenlet that does so, None where there is nothing."""
+        if self._closing is None and self._server is not None:
+            self._closing = green.spawn(self._server.close)
+        return self._closing
 
     def _tasks(self) -> list[Any]:
         tasks = periodic.tasks_of(self.manager)

@@ -25,6 +25,7 @@ from nova import green
 
 T = TypeVar("T")
 DEADLINE_S = 20.0
+STOP_TIMEOUT_S = 2.0
 
 
 def worker_factory(manager_class: type[T], host: str = "test-host", **dependencies: Any) -> T:
@@ -42,8 +43,12 @@ def worker_factory(manager_class: type[T], host: str = "test-host", **dependenci
 
 @contextlib.contextmanager
 def service_runner(*services: Any) -> Iterator[tuple[Any, ...]]:
-    """Services, started in order and ready; stopped in the opposite order at the end of the block."""
+    """Services, started in order and ready; stopped in the opposite order at the end of the block.
+
+    Raises `AssertionError` where a stop had to cut off what was in flight.
+    """
     started: list[Any] = []
+    reports: list[Any] = []
     try:
         for service in services:
             started.append(service)
@@ -51,7 +56,10 @@ def service_runner(*services: Any) -> Iterator[tuple[Any, ...]]:
         yield services
     finally:
         for service in reversed(started):
-            service.stop(timeout=2.0)
+            reports.append(service.stop(timeout=STOP_TIMEOUT_S))
+    cut_off = [line for report in reports for line in report.unfinished]
+    if cut_off:
+        raise AssertionError(f"a service did not come to its end: {cut_off}")
 
 
 def rpc_hook(service: Any, method: str, context: Any = None) -> Any:
