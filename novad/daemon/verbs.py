@@ -276,7 +276,12 @@ def _why(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
 
 
 def _lease(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
-    connection.on_close.append(daemon.lease_ended)
+    held = daemon.lease_ended in connection.on_close
+    release = _arg(request, "release", bool, False)
+    if release and held:
+        connection.on_close.remove(daemon.lease_ended)
+    elif not release and not held:
+        connection.on_close.append(daemon.lease_ended)
     connection.reply(request, {})
 
 
