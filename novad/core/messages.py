@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from novad.core.spec import ProcessSpec
+from novad.core.spec import Probe, ProcessSpec
 
 # --- Events -------------------------------------------------------------------------------------------------
 
@@ -142,9 +142,10 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Begin the probes of `spec.ready` (and health once ready) for this child."""
+    """Begin the probes for this child: those of `spec.ready`, or `probe` where only some are left."""
 
     incarnation: int
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True)

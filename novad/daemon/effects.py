@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,11 +29,14 @@ from novad.core.messages import (
     Watch,
 )  # fmt: skip
 from novad.core.process import Process
-from novad.core.spec import ProcessSpec
+from novad.core.record import Identity
+from novad.core.spec import Probe, ProcessSpec
+from novad.host import proc
 from novad.host.child import MARK, Child, Children, Hooks
 from novad.host.launch import Command, SpawnError, spawn
 from novad.host.output import Output
 from novad.host.probe import LineSearch, Probing, Surroundings
+from novad.host.record import Records, identify
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +63,15 @@ class Reports:
 class Effects:
     """Performs the effects of all processes of one cluster."""
 
-    def __init__(self, wiring: Wiring, reports: Reports) -> None:
+    def __init__(self, wiring: Wiring, records: Records, reports: Reports) -> None:
         self._wiring = wiring
+        self._records = records
         self._reports = reports
         self.env: dict[str, str] = {}
         self.outputs: dict[str, Output] = {}
         self.seen: dict[str, str] = {}
         self.children = Children(Hooks(self._child_exited, self._child_tree_gone))
+        self.identities: dict[str, Identity] = {}
         self._live: dict[str, Child] = {}
         self._probing: dict[str, Probing] = {}
 
@@ -89,8 +95,8 @@ class Effects:
         match effect:
             case Spawn(incarnation):
                 return self._spawn(process.spec, incarnation)
-            case Watch(incarnation):
-                self._watch(process.spec, incarnation)
+            case Watch(incarnation, probe):
+                self._watch(process.spec, incarnation, probe or process.spec.ready)
             case Unwatch():
                 self._unwatch(name)
             case Terminate(_, signal_name) if child:
@@ -108,29 +114,68 @@ class Effects:
         output = self.outputs[name]
         fds: list[int] = []
         try:
-            fds.append(output.open_pipe("o"))
+            lock = self._records.lock(name)
+            if lock is None:
+                return SpawnFailed(incarnation, self._taken(name), False)
+            fds += [lock, output.open_pipe("o")]
             fds.append(output.open_pipe("e"))
-            pid = spawn(self._command(spec, incarnation, fds[0], fds[1]))
+            pid = spawn(self._command(spec, incarnation, fds))
         except SpawnError as error:
             output.end()
             return SpawnFailed(incarnation, error.message, error.permanent)
         except OSError as error:
             output.end()
-            return SpawnFailed(incarnation, f"cannot open its pipes: {error.strerror}", False)
+            said = f"cannot prepare its start: {error.strerror}: {error.filename or 'descriptors'}"
+            return SpawnFailed(incarnation, said, False)
         finally:
+            pipes = tuple(os.fstat(fd).st_ino for fd in fds[1:])
             for fd in fds:
                 os.close(fd)
-        self._live[name] = self.children.add(name, incarnation, pid, self.mark(name, incarnation))
+        child = self.children.add(name, incarnation, pid, self.mark(name, incarnation))
+        self._live[name] = child
+        self._identify(child, pipes)
         output.note(f"started, pid {pid}")
         return Spawned(incarnation, pid)
 
-    def _command(self, spec: ProcessSpec, incarnation: int, stdout: int, stderr: int) -> Command:
+    def _taken(self, name: str) -> str:
+        holders = ", ".join(f"pid {pid} ({proc.command(pid)})" for pid in self._records.holders(name))
+        return f"an earlier instance is still alive: {holders or 'unknown'}"
+
+    def _identify(self, child: Child, pipes: tuple[int, ...]) -> None:
+        identity = identify(child.pid, child.pidfd, pipes)
+        if identity is not None:
+            self.identities[child.name] = identity
+
+    def adopt(self, name: str, incarnation: int, identity: Identity) -> None:
+        """Take over a child of an earlier novad, and its output. Raises `ProcessLookupError`."""
+        mark = self.mark(name, incarnation)
+        child = self.children.adopt(name, incarnation, identity.pid, mark)
+        self._live[name] = child
+        self._identify(child, identity.pipes)
+        output = self.outputs[name]
+        for letter, number in (("o", 1), ("e", 2)):
+            fd = _open_pipe(identity, number)
+            if fd is not None:
+                output.attach(letter, fd)
+        output.note(f"adopted, pid {identity.pid}")
+
+    def adopt_leftovers(self, name: str, incarnation: int, pids: list[int]) -> bool:
+        """What a child that died unseen left behind becomes ours to end; False when it is gone by now."""
+        mark = self.mark(name, incarnation)
+        child = self.children.adopt_leftovers(name, incarnation, pids, mark)
+        if child is not None:
+            self._live[name] = child
+        return child is not None
+
+    def _command(self, spec: ProcessSpec, incarnation: int, fds: list[int]) -> Command:
+        lock, stdout, stderr = fds
         return Command(
             spec.argv,
             spec.cwd,
             self.environment(spec, incarnation),
             stdout,
             stderr,
+            pass_fds=(lock,),
             limits=self._wiring.soft_limits,
         )
 
@@ -149,14 +194,19 @@ class Effects:
 
     def mark(self, name: str, incarnation: int) -> str:
         """What every descendant of a child inherits in its environment: cluster, process, incarnation."""
-        return f"{self._wiring.mark}/{name}/{incarnation}"
+        return f"{self.mark_prefix}{name}/{incarnation}"
 
-    def _watch(self, spec: ProcessSpec, incarnation: int) -> None:
-        if spec.ready is None:
+    @property
+    def mark_prefix(self) -> str:
+        """What all marks of this cluster begin with."""
+        return f"{self._wiring.mark}/"
+
+    def _watch(self, spec: ProcessSpec, incarnation: int, probe: Probe | None) -> None:
+        if probe is None:
             return
         name = spec.name
         probing = Probing(
-            spec.ready,
+            probe,
             Surroundings(
                 spec.cwd,
                 self.environment(spec, incarnation),
@@ -167,8 +217,8 @@ class Effects:
             lambda text: self._saw(name, text),
         )
         self._probing[name] = probing
-        if spec.ready.log is not None:
-            self._search_log(name, spec.ready.log, probing)
+        if probe.log is not None:
+            self._search_log(name, probe.log, probing)
 
     def _search_log(self, name: str, pattern: str, probing: Probing) -> None:
         output, search = self.outputs[name], LineSearch(pattern)
@@ -226,6 +276,19 @@ class Effects:
         self.outputs[child.name].end()
         del self._live[child.name]
         self._reports.put(child.name, TreeGone(child.incarnation))
+
+
+def _open_pipe(identity: Identity, number: int) -> int | None:
+    """Our end of the pipe that is descriptor `number` of an adopted child, if it is still the one we made."""
+    try:
+        fd = os.open(f"/proc/{identity.pid}/fd/{number}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    found = os.fstat(fd)
+    if stat.S_ISFIFO(found.st_mode) and found.st_ino in identity.pipes:
+        return fd
+    os.close(fd)
+    return None
 
 
 def signal_number(signal_name: str) -> int:

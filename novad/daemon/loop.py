@@ -14,7 +14,7 @@ from novad.core.messages import Event, Extended, Pinged, Restart, Said, Start, S
 from novad.core.place import Place
 from novad.core.process import ALIVE, Process
 from novad.core.spec import Cluster
-from novad.daemon import log_tail, report, verbs
+from novad.daemon import adoption, log_tail, report, verbs
 from novad.daemon.audience import Audience
 from novad.daemon.diff import Difference
 from novad.daemon.effects import Effects, Reports, Wiring
@@ -24,6 +24,7 @@ from novad.host.control import Connection, ControlSocket
 from novad.host.hub import Mailbox, Timer
 from novad.host.journal import Journal
 from novad.host.notify import Notification, NotifySocket
+from novad.host.record import Records
 from novad.host.signals import Signals
 from novad.host.usage import Meter
 
@@ -72,9 +73,11 @@ class Daemon:
             lambda name, event: self._mailbox.put(About(name, event)),
             self.audience.tell_lines,
             lambda name, text: self.audience.tell({"type": "probe", "name": name, "text": text}),
-            lambda name, found: self.survivors.__setitem__(name, found),
+            self._on_survivors,
         )
-        self.supervisor = Supervisor(Effects(wiring, reports), self.journal, self._on_change)
+        self._records = Records(place.run_dir)
+        effects = Effects(wiring, self._records, reports)
+        self.supervisor = Supervisor(effects, self._records, self.journal, self._on_change)
         self._meter = Meter()
         self._notify = NotifySocket(
             notify_path, self.supervisor.effects.children.is_leader, self._on_notification
@@ -84,6 +87,7 @@ class Daemon:
             self._on_signal,
         )
         self._control = ControlSocket(place.socket, lambda c, r: self._mailbox.put(Asked(c, r)))
+        adoption.resume(self.supervisor, self._records)
         Timer(EMPTY_S, lambda: self._put(self._end_if_empty))
 
     def _put(self, act: Callable[[], None]) -> None:
@@ -125,6 +129,8 @@ class Daemon:
         self._signals.close()
         for output in self.supervisor.effects.outputs.values():
             output.close()
+        if not any(process.state in ALIVE for process in self.supervisor.processes.values()):
+            self._records.clear()
         self.journal.write("down", pid=os.getpid())
         self.journal.close()
 
@@ -188,6 +194,10 @@ class Daemon:
         if self._when_changed is not None:
             self._put(self._when_changed)
             self._when_changed = None
+
+    def _on_survivors(self, name: str, found: list[tuple[int, str]]) -> None:
+        if found:
+            self.survivors[name] = found
 
     def _follow(self, names: set[str]) -> None:
         for name, output in self.supervisor.effects.outputs.items():

@@ -12,15 +12,17 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from novad.core.machine import step
+from novad.core.machine import Step, step
 from novad.core.messages import Event, Redefine, Released, Stop, Tick
 from novad.core.order import Graph
 from novad.core.process import ALIVE, Exit, Process, next_deadline_s
-from novad.core.spec import Cluster, ProcessSpec
+from novad.core.record import record
+from novad.core.spec import Cluster, ProcessSpec, to_json
 from novad.daemon import report
 from novad.daemon.effects import Effects
-from novad.host import clock
+from novad.host import clock, proc
 from novad.host.journal import Journal
+from novad.host.record import Records
 
 EXITS_KEPT = 10
 
@@ -38,8 +40,15 @@ class PastExit:
 class Supervisor:
     """Runs the processes of one cluster."""
 
-    def __init__(self, effects: Effects, journal: Journal, on_change: Callable[[Process, Process], None]) -> None:
+    def __init__(
+        self,
+        effects: Effects,
+        records: Records,
+        journal: Journal,
+        on_change: Callable[[Process, Process], None],
+    ) -> None:
         self.effects = effects
+        self._records = records
         self._journal = journal
         self._on_change = on_change
         self.cluster: Cluster | None = None
@@ -59,6 +68,7 @@ class Supervisor:
             self._add(spec)
 
     def _define(self, cluster: Cluster) -> None:
+        self._records.write_cluster({"boot_id": proc.boot_id(), "cluster": to_json(cluster)})
         self.cluster = cluster
         self.effects.env = cluster.env
         self.graph = Graph(cluster.processes)
@@ -84,6 +94,7 @@ class Supervisor:
             if self.processes[name].state not in ALIVE:
                 del self.processes[name]
                 self.effects.forget(name)
+                self._records.remove(name)
                 del self.exits[name]
 
     # -- events
@@ -91,9 +102,13 @@ class Supervisor:
     def apply(self, name: str, event: Event) -> None:
         """One step of one process, its effects included."""
         old = self.processes.get(name)
-        if old is None:
-            return
-        new, effects = step(old, event, clock.now_s(), random.uniform(-1, 1))
+        if old is not None:
+            self.become(name, step(old, event, clock.now_s(), random.uniform(-1, 1)))
+
+    def become(self, name: str, following: Step) -> None:
+        """A process changes, and what that asks for is done."""
+        old = self.processes[name]
+        new, effects = following
         self.processes[name] = new
         if new is not old:
             self._changed(old, new)
@@ -178,7 +193,14 @@ class Supervisor:
             self._note(old, new)
             self._unsettled.update((name, *self.graph.dependents(name)), self._leaving)
             self.effects.seen.pop(name, None)
+        if _is_worth_a_record(old, new):
+            self._write_record(new)
         self._on_change(old, new)
+
+    def _write_record(self, process: Process) -> None:
+        age_s = clock.now_s() - process.spawned_s
+        identity = self.effects.identities.get(process.spec.name)
+        self._records.write(record(process, identity, clock.wall() - age_s))
 
     def _remember_exit(self, old: Process, new: Process) -> None:
         assert new.exit is not None
@@ -207,3 +229,10 @@ class Supervisor:
             case "backoff":
                 due_s = next_deadline_s(new) or new.since_s
                 output.note(f"next try in {due_s - new.since_s:.2f} s")
+
+
+def _is_worth_a_record(old: Process, new: Process) -> bool:
+    """A restart after a crash writes once: until the new pid is known, the old record tells the same story."""
+    if new.state == "waiting" or (new.state == "starting" and new.pid is None):
+        return new.want != old.want
+    return (new.state, new.pid, new.want, new.failures) != (old.state, old.pid, old.want, old.failures)

@@ -89,7 +89,7 @@ def _up(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
     names = [] if not _arg(request, "start", bool, True) else _to_start(daemon, request)
     if _arg(request, "deps", bool, True):
         names = daemon.supervisor.graph.closure(names)
-    _start_all(daemon, names, Start(cause="novad up"), only_down=not request.args.get("names"))
+    _start_all(daemon, names, Start(cause="novad up"), rerun=False)
     connection.reply(request, {"names": names, "loaded": loaded, "changed": changed})
 
 
@@ -104,17 +104,14 @@ def _to_start(daemon: Daemon, request: wire.Request) -> list[str]:
     return [process.spec.name for process in processes if process.spec.autostart]
 
 
-def _start_all(daemon: Daemon, names: list[str], event: Start, only_down: bool = False) -> None:
-    """Start several; a second `up` without names leaves alone what somebody stopped or what is done."""
+def _start_all(daemon: Daemon, names: list[str], event: Start, rerun: bool = True) -> None:
+    """Start several; `rerun` starts one-shots again that are done."""
     supervisor = daemon.supervisor
     supervisor.keep(names)
     for name in names:
         process = supervisor.processes[name]
-        if only_down and (process.incarnation or process.want != "down"):
-            continue
-        if process.spec.oneshot and process.state == "done" and not event.once and only_down:
-            continue
-        supervisor.apply(name, event)
+        if rerun or not (process.spec.oneshot and process.state == "done"):
+            supervisor.apply(name, event)
     supervisor.settle()
 
 

@@ -6,8 +6,9 @@ behind becomes novad's own child: after a death the leftovers are found among ou
 A dead leader stays a zombie until its tree is gone, which keeps its pid, and with it the number of its group and
 session, from being used again: a signal to that group cannot reach a stranger (I3).
 
-An adopted child belongs to nobody here; its tree is found by its session and its mark, and its pid is guarded by
-its pidfd alone.
+An adopted child is somebody else's: its pid is guarded by its pidfd alone, its leftovers are found by a look at
+the marks of all processes, one look for all that died within a few milliseconds, and its exit status is asked
+of its pidfd.
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from novad.host import proc
-from novad.host.hub import Watcher
+from novad.host import pidfd, proc
+from novad.host.hub import Timer, Watcher
 
 PR_SET_CHILD_SUBREAPER = 36
 MARK = "NOVAD_ID"
 # Rounds of finding and killing in one go; a fork storm that outlives them is hit again at the next death in it.
 KILL_ROUNDS = 50
+# Adopted leaders that die are looked at together after this long, then ever more rarely until their status is known:
+# it is once their new parent has reaped them, which a good init does at once and a bad one within seconds.
+LOOK_S = 0.01
+LOOK_GROWTH = 1.25
+LOOKS = 20
 
 
 def become_subreaper() -> None:
@@ -48,9 +54,12 @@ class Child:
     mark: str
     is_adopted: bool = False
     is_dead: bool = False
+    is_leaving: bool = False
     is_killing: bool = False
     known: dict[int, int] = field(default_factory=dict)
     watcher: Watcher | None = None
+    looks: int = 0
+    ended_ticks: int = 0
     members: dict[int, tuple[int, Watcher]] = field(default_factory=dict)
 
 
@@ -69,6 +78,8 @@ class Children:
         self._hooks = hooks
         self._children: dict[int, Child] = {}
         self._helpers: set[int] = set()
+        self._to_examine: list[Child] = []
+        self._marked: list[int] | None = None
         self._pid = os.getpid()
 
     def add(self, name: str, incarnation: int, pid: int, mark: str) -> Child:
@@ -76,6 +87,29 @@ class Children:
         child = Child(name, incarnation, pid, os.pidfd_open(pid), mark)
         self._children[pid] = child
         child.watcher = Watcher(child.pidfd, lambda: self._leader_died(child))
+        return child
+
+    def adopt(self, name: str, incarnation: int, pid: int, mark: str) -> Child:
+        """Watch a child of an earlier novad. Raises `ProcessLookupError` when it is gone by now.
+
+        After an exec of novad's own code it is our child still, and nothing is different.
+        """
+        child = self.add(name, incarnation, pid, mark)
+        found = proc.stat(pid)
+        child.is_adopted = found is None or found.parent != self._pid
+        return child
+
+    def adopt_leftovers(self, name: str, incarnation: int, pids: Iterable[int], mark: str) -> Child | None:
+        """What a leader that died unseen left behind, to be ended; None when that is gone by now."""
+        pid = -len(self._children) - 1
+        child = Child(name, incarnation, pid, -1, mark, is_adopted=True, is_dead=True)
+        child.ended_ticks = proc.now_ticks()
+        self._children[pid] = child
+        for member in pids:
+            self._watch_member(child, member)
+        if not child.members:
+            del self._children[pid]
+            return None
         return child
 
     def leader(self, pid: int) -> Child | None:
@@ -102,27 +136,52 @@ class Children:
         assert child.watcher is not None
         child.watcher.close()
         child.is_dead = True
-        code, number = self._status(child)
+        child.ended_ticks = proc.now_ticks()
+        if child.is_adopted:
+            self._to_examine.append(child)
+            if len(self._to_examine) == 1:
+                Timer(LOOK_S, self._examine)
+            return
+        # WNOWAIT: the status is read, the zombie stays and keeps its pid taken.
+        result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
+        assert result is not None
+        if result.si_code == os.CLD_EXITED:
+            self._report(child, result.si_status, None)
+        else:
+            self._report(child, None, result.si_status)
+
+    def _examine(self) -> None:
+        """Adopted leaders that died: one look at all processes serves all of them."""
+        children, self._to_examine = self._to_examine, []
+        self._marked = None
+        for child in children:
+            child.looks += 1
+            status = pidfd.exit_status(child.pidfd)
+            if status is None and child.looks < LOOKS and not child.is_leaving:
+                # Its parent has not reaped it yet; before that nobody can say how it ended. In a stop nobody asks.
+                self._to_examine.append(child)
+            elif status is None:
+                self._report(child, None, None)
+            else:
+                code = os.waitstatus_to_exitcode(status)
+                self._report(child, *((code, None) if code >= 0 else (None, -code)))
+        self._marked = None
+        if self._to_examine:
+            looks = min(child.looks for child in self._to_examine)
+            Timer(LOOK_S * LOOK_GROWTH**looks, self._examine)
+
+    def _report(self, child: Child, code: int | None, number: int | None) -> None:
         leftovers = self._watch_members(child)
         if not leftovers:
             self._bury(child)
         self._hooks.on_exit(child, code, number, leftovers)
 
-    def _status(self, child: Child) -> tuple[int | None, int | None]:
-        if child.is_adopted:
-            return None, None
-        # WNOWAIT: the status is read, the zombie stays and keeps its pid taken.
-        result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
-        assert result is not None
-        if result.si_code == os.CLD_EXITED:
-            return result.si_status, None
-        return None, result.si_status
-
     def _bury(self, child: Child) -> None:
         """Nothing is left of the tree: reap the leader and forget it."""
         if not child.is_adopted:
             os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-        os.close(child.pidfd)
+        if child.pidfd >= 0:
+            os.close(child.pidfd)
         self._children.pop(child.pid, None)
 
     def _watch_members(self, child: Child) -> bool:
@@ -135,17 +194,18 @@ class Children:
         if pid in child.members:
             return
         try:
-            pidfd = os.pidfd_open(pid)
+            fd = os.pidfd_open(pid)
         except ProcessLookupError:
             return
-        watcher = Watcher(pidfd, lambda: self._member_died(child, pid))
-        child.members[pid] = (pidfd, watcher)
+        watcher = Watcher(fd, lambda: self._member_died(child, pid))
+        child.members[pid] = (fd, watcher)
 
     def _member_died(self, child: Child, pid: int) -> None:
-        pidfd, watcher = child.members.pop(pid)
+        fd, watcher = child.members.pop(pid)
         watcher.close()
-        self._reap(pidfd)
-        os.close(pidfd)
+        self._reap(fd)
+        os.close(fd)
+        self._marked = None
         if child.is_killing:
             self.kill_tree(child)
         self._check_gone(child)
@@ -155,9 +215,9 @@ class Children:
             self._bury(child)
             self._hooks.on_tree_gone(child)
 
-    def _reap(self, pidfd: int) -> None:
+    def _reap(self, fd: int) -> None:
         try:
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+            os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
             # A descendant that still has a parent of its own.
             pass
@@ -183,22 +243,33 @@ class Children:
     def tree(self, child: Child) -> list[int]:
         """The living members of the tree, without the leader."""
         found = set() if child.is_dead else set(proc.descendants(child.pid))
-        roots = proc.all_pids() if child.is_adopted else self.orphans()
-        for pid in roots:
+        for pid in self._candidates(child):
             if pid not in found and self._belongs(child, pid):
                 found |= {pid, *proc.descendants(pid)}
         found |= {pid for pid, started in child.known.items() if _is_same(pid, started)}
         found -= {child.pid, self._pid, *self._children}
         return [pid for pid in found if proc.is_alive(pid)]
 
+    def _candidates(self, child: Child) -> Iterable[int]:
+        """Who may belong to the tree without descending from a living leader."""
+        if not child.is_adopted:
+            return self.orphans()
+        if not child.is_dead:
+            return ()
+        if self._marked is None:
+            self._marked = list(proc.all_pids())
+        return self._marked
+
     def _belongs(self, child: Child, pid: int) -> bool:
-        if pid == child.pid:
+        if pid in self._children or pid == self._pid:
             return False
         if proc.mark(pid, MARK) == child.mark:
             return True
         found = proc.stat(pid)
-        # The zombie leader, or the living one, keeps its number from being anybody else's.
-        return found is not None and not child.is_adopted and child.pid in (found.session, found.group)
+        if found is None or child.pid not in (found.session, found.group):
+            return False
+        # A zombie leader keeps its number from being anybody else's; an adopted one may be forgotten by now.
+        return not child.is_adopted or found.started <= child.ended_ticks
 
     def note_tree(self, child: Child) -> None:
         """Remember every descendant, before a signal makes some of them untraceable."""
@@ -212,11 +283,11 @@ class Children:
     def signal(self, child: Child, number: int, group: bool = False) -> None:
         """Send a signal to the leader, or to its whole group. Who is gone gets none."""
         try:
-            if group and not child.is_adopted:
+            if group and not (child.is_adopted and child.is_dead):
                 os.killpg(child.pid, number)
-            else:
+            elif not child.is_dead:
                 signal.pidfd_send_signal(child.pidfd, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             pass
 
     def terminate(self, child: Child, number: int) -> None:
@@ -225,34 +296,36 @@ class Children:
         While the leader lives it speaks for what has left its group (a database's workers end by its order);
         what outlives it is signalled one by one.
         """
+        child.is_leaving = True
         self.note_tree(child)
         for sent in (number, signal.SIGCONT):
             self.signal(child, sent, group=True)
-            if child.is_dead or child.is_adopted:
+            if child.is_dead:
                 self._send(self.tree(child), sent)
 
     def _send(self, pids: Iterable[int], number: int) -> None:
         for pid in pids:
             try:
-                pidfd = os.pidfd_open(pid)
+                fd = os.pidfd_open(pid)
             except ProcessLookupError:
                 continue
             try:
-                signal.pidfd_send_signal(pidfd, number)
+                signal.pidfd_send_signal(fd, number)
             except (ProcessLookupError, PermissionError):
                 pass
             finally:
-                os.close(pidfd)
+                os.close(fd)
 
     def kill_tree(self, child: Child) -> None:
         """KILL to the leader, the group, the session and every descendant that can be found.
 
         Repeats until a look finds nothing that is not dying, because a fork can race the look.
         """
-        child.is_killing = True
+        child.is_leaving = child.is_killing = True
         self.note_tree(child)
         killed: set[int] = set()
         for _ in range(KILL_ROUNDS):
+            self._marked = None
             self.signal(child, signal.SIGKILL, group=True)
             fresh = [pid for pid in self.tree(child) if pid not in killed]
             if not fresh:

@@ -6,6 +6,7 @@ Read-only, and never an error: who is gone is gone.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -98,6 +99,26 @@ def command(pid: int) -> str:
     words = read(f"/proc/{pid}/cmdline").rstrip(b"\0").split(b"\0")
     line = b" ".join(words).decode(errors="backslashreplace")
     return line[:200] or f"[{read(f'/proc/{pid}/comm').decode(errors='replace').strip()}]"
+
+
+def now_ticks() -> int:
+    """The present in the unit and from the zero of `Stat.started`."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+def open_files(pid: int) -> set[str]:
+    """The paths that `pid` has open; empty where that is not ours to see."""
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return set()
+    found = set()
+    for name in names:
+        try:
+            found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except OSError:
+            continue
+    return found
 
 
 def boot_id() -> str:

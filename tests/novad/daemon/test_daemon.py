@@ -31,7 +31,7 @@ def test_up_and_down_leave_nothing(daemon: Any) -> None:
     assert answer["survivors"] == []
     assert daemon.process.wait(5) == 0
     assert daemon.live() == {}
-    assert not os.path.exists(daemon.place.run_dir)
+    assert [*os.walk(daemon.place.run_dir)] == []
 
 
 def test_a_killed_child_is_replaced_and_never_doubled(daemon: Any, eventually: Eventually) -> None:
@@ -191,8 +191,8 @@ def test_a_child_starts_with_a_clean_state(daemon: Any) -> None:
     )
     client = daemon.up(daemon.spec("a", "sh", "-c", script, ready=Probe(log="^done$")))
     lines = daemon.text("a")
-    # `ls` itself has 0, 1, 2 and the directory open; the first line is the total.
-    assert int(lines[0]) == 5
+    # `ls` has 0, 1, 2, the lock and the directory open; one line more is the total.
+    assert int(lines[0]) == 6
     assert all(int(line.split()[1], 16) == 0 for line in lines[1:3])
     pid = row(client, "a")["pid"]
     assert os.getsid(pid) == pid
