@@ -49,6 +49,10 @@ class NotEmpty(Error):
     """The container still holds something."""
 
 
+class NoMoreAddresses(Error):
+    """Every address is in use."""
+
+
 class Invalid(Error):
     """The value given is not acceptable."""
 

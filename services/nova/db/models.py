@@ -1,5 +1,7 @@
 """Every table of nova: importing this module makes them known, so that `session.sync` creates them all."""
 
-from nova.db import services, users
+from nova.db import groups, images, instances, keypairs, networks, services, tags, tokens, users, volumes
 
-__all__ = ["services", "users"]
+__all__ = [
+    "groups", "images", "instances", "keypairs", "networks", "services", "tags", "tokens", "users", "volumes"
+]  # fmt: skip
