@@ -44,7 +44,6 @@ QueueEmpty = eventlet.queue.Empty
 LightQueue = eventlet.queue.LightQueue
 Semaphore = eventlet.semaphore.Semaphore
 GreenSocket = eventlet.greenio.GreenSocket
-listen = eventlet.listen
 wsgi = eventlet.wsgi
 tpool = eventlet.tpool
 hubs = eventlet.hubs

@@ -112,6 +112,8 @@ class Server:
             log_format=ACCESS_FORMAT,
             debug=False,
         )
+        # Header names go out as the application spells them: S3's metadata has its keys in them.
+        self._wsgi.capitalize_response_headers = False
         self._acceptor = green.spawn(self._accept)
 
     def stop(self) -> None:

@@ -108,7 +108,7 @@ class Reply:
     body: Iterable[bytes] = ()
 
 
-def document(name: str, value: Mapping[str, xml.Value], headers: Mapping[str, str] | None = None) -> Reply:
+def document(name: str, value: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
     """An answer in XML."""
     body = xml.document(name, value)
     all_headers = {"Content-Type": "application/xml", "Content-Length": str(len(body)), **(headers or {})}

@@ -11,6 +11,7 @@ import hashlib
 import uuid
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from nova.objectstore import buckets, checksum, conditions, objects, receive, xml
@@ -141,7 +142,7 @@ def complete(store: Store, request: S3Request) -> Reply:
     guard = conditions.write_guard(request.headers)
     new, unused = store.ask(store.index.complete_upload, upload, build, guard)
     store.drop(unused)
-    result: dict[str, xml.Value] = {
+    result: dict[str, Any] = {
         "Location": f"/{upload.bucket}/{request.key_name}",
         "Bucket": upload.bucket,
         "Key": request.key_name,

@@ -1,61 +1,23 @@
-"""S3's XML: documents out of nested values, and the two kinds of document that come in. Pure.
+"""S3's XML: documents in its namespace out of nested values, and the few that come in. Pure.
 
-A document is `(name, value)`; a value is text, a dict of children, or a list, which repeats its element. What
-comes in is read without a DTD: entities are how a small body becomes a large one.
+What comes in is read without a document type: entities are how a small body becomes a large one.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
-from xml.sax.saxutils import escape
 
+from nova import xmlwriter
 from nova.objectstore.errors import S3Error
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
-Value = Any  # str, int, bool, datetime, None, or a mapping or sequence of them
 
-# What XML 1.0 cannot hold, not even escaped; clients that use such keys ask for encoding-type=url.
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def document(name: str, value: Mapping[str, Value], namespace: str | None = NAMESPACE) -> bytes:
-    """A whole document; None leaves its element out."""
-    attribute = f' xmlns="{namespace}"' if namespace else ""
-    body = "".join(_element(child, item) for child, item in value.items())
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<{name}{attribute}>{body}</{name}>'.encode()
-
-
-def _element(name: str, value: Value) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, list | tuple):
-        return "".join(_element(name, item) for item in value)
-    return f"<{name}>{_content(value)}</{name}>"
-
-
-def _content(value: Value) -> str:
-    if isinstance(value, Mapping):
-        return "".join(_element(child, item) for child, item in value.items())
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return timestamp(value)
-    return text(str(value))
-
-
-def text(value: str) -> str:
-    """Text as XML holds it; a newline survives the parser only as a reference."""
-    return escape(_FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", value), {"\r": "&#13;"})
-
-
-def timestamp(value: datetime) -> str:
-    return value.strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+def document(name: str, value: Mapping[str, Any], namespace: str | None = NAMESPACE) -> bytes:
+    return xmlwriter.document(name, value, namespace)
 
 
 def parse(body: bytes, root: str) -> Element:

@@ -12,46 +12,25 @@ from pathlib import Path
 import boto3
 import botocore.config
 import pytest
-from nova import flags, green
-from nova.db import session
+from nova import flags, wsgi
 from nova.objectstore.application import Application
 from nova.objectstore.store import Store
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "native: the test runs in a native thread and may block")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    if pyfuncitem.get_closest_marker("native") is None:
-        return None
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    green.tpool.execute(pyfuncitem.obj, **arguments)
-    return True
-
-
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with flags.FLAGS.override(state_path=str(tmp_path)):
-        session.sync()
-        store = Store(tmp_path / "objects")
-        store.open()
-        yield store
-        store.close()
-        session.dispose()
+def store(state_path: Path) -> Iterator[Store]:
+    store = Store(state_path / "objects")
+    store.open()
+    yield store
+    store.close()
 
 
 @pytest.fixture
 def s3_url(store: Store) -> Iterator[str]:
-    listener = green.listen(("127.0.0.1", 0))
-    application = Application(store)
-    server = green.spawn(
-        green.wsgi.server, listener, application, log_output=False, capitalize_response_headers=False
-    )
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server = wsgi.Server()
+    server.start(Application(store))
+    yield f"http://127.0.0.1:{server.port}"
     server.kill()
-    listener.close()
 
 
 @pytest.fixture
