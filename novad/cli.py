@@ -142,14 +142,26 @@ def state_dir(app: App) -> str | None:
 
 @click.pass_context
 def start(ctx: click.Context) -> int:
-    """Without a verb: what can be typed."""
+    """Without a verb: the shell where a cluster runs, else what can be typed."""
     if ctx.invoked_subcommand:
         return 0
     app = ctx.ensure_object(App)
+    if app.terminal.out_is_terminal and sys.stdin.isatty() and is_up(app):
+        from novad.client.verbs.meta import shell
+
+        return shell(app, keep_going=False)
     from novad.client.verbs.meta import welcome
 
     app.terminal.out(welcome(app))
     return 0
+
+
+def is_up(app: App) -> bool:
+    try:
+        app.link().close()
+    except NovadError:
+        return False
+    return True
 
 
 def print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:

@@ -314,6 +314,18 @@ VERBS: tuple[Verb, ...] = (
         (flag("--force", help="overwrite the nova.toml that is there"),),
     ),
     Verb(
+        "shell",
+        PROJECT,
+        "The same commands without `novad`, with completion, history and a live toolbar. Reads lines from stdin "
+        "where that is no terminal, and stops at the first failure.",
+        (
+            ("novad shell", "Tab completes, Ctrl-D leaves, the services keep running"),
+            ("novad shell < script", "run the lines of a file"),
+        ),
+        f"{HERE}.meta:shell",
+        (flag("-k", "--keep-going", help="go on after a failure"),),
+    ),
+    Verb(
         "completion",
         PROJECT,
         "Print the completion script for a shell.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import select
 import signal
 import termios
 from types import FrameType
@@ -37,10 +38,16 @@ class Keyboard:
         """What to wait on: the terminal, or nothing."""
         return [self._fd] if self._fd >= 0 else []
 
-    def read(self) -> list[str]:
+    def wait(self, timeout_s: float) -> list[str]:
+        """The first key within `timeout_s`; what is typed after it is left for whoever reads next."""
+        if not select.select(self.sources(), [], [], timeout_s)[0]:
+            return []
+        return self.read(1)
+
+    def read(self, limit: int = 4096) -> list[str]:
         """The keys that are there; an escape sequence (an arrow) is one item. Ctrl-D at a closed terminal."""
         try:
-            data = os.read(self._fd, 4096)
+            data = os.read(self._fd, limit)
         except OSError:
             data = b""
         if not data:

@@ -1,12 +1,15 @@
-"""Verbs about novad itself: help, completion."""
+"""Verbs about novad itself: help, completion, the shell's door."""
 
 from __future__ import annotations
+
+import sys
 
 import click
 
 from novad import __version__
 from novad.client.app import App
 from novad.client.grammar import VerbGroup, unknown_verb
+from novad.core.errors import UsageError
 
 
 def grammar() -> VerbGroup:
@@ -42,6 +45,19 @@ def completion(app: App, shell_name: str) -> int:
     script = kind(group, {}, "novad", "_NOVAD_COMPLETE")
     app.terminal.out(script.source_template % script.source_vars())
     return 0
+
+
+def shell(app: App, keep_going: bool) -> int:
+    """`novad shell`: interactive on a terminal, else the lines of stdin."""
+    if sys.stdin.isatty() and app.terminal.out_is_terminal:
+        if app.depth:
+            raise UsageError("this is the shell already", "Ctrl-D leaves it")
+        from novad.client.shell.repl import interactive
+
+        return interactive(app)
+    from novad.client.shell.lines import run_script
+
+    return run_script(app, keep_going)
 
 
 def welcome(app: App) -> str:
