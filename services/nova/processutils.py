@@ -54,7 +54,10 @@ class Process:
         addl_env: Mapping[str, str] | None = None,
         cwd: str | None = None,
     ) -> None:
-        """Start it. `env` replaces the environment, `addl_env` is laid over it. Raises `ProcessExecutionError`."""
+        """Start it. `env` replaces the environment, `addl_env` is laid over it.
+
+        Raises `ProcessExecutionError`.
+        """
         subprocess = green.original("subprocess")
         self.cmd = [os.fspath(word) if hasattr(word, "__fspath__") else str(word) for word in cmd]
         environment = None
@@ -168,7 +171,9 @@ def execute(*cmd: Any, pool: ProcessPool | None = None, **options: Any) -> Outpu
 
     `process_input`, `env`, `addl_env` and `cwd` are those of `Process`; all other options are `Options`.
     `timeout` is in seconds; past it the program and its children are killed. `check_stderr` makes any output
-    there an error. `attempts` repeats what failed, `delay_on_retry` seconds later. Raises `ProcessExecutionError`.
+    there an error. `attempts` repeats what failed, `delay_on_retry` seconds later.
+
+    Raises `ProcessExecutionError`.
     """
     judging = {name: options.pop(name) for name in Options.__slots__ if name in options}
     how = Options(**judging)
