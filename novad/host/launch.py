@@ -123,8 +123,8 @@ def _not_found(command: Command) -> str:
     if os.path.dirname(program):
         return f"cannot start {os.path.join(command.cwd, program)}: no such file"
     near = shutil.which(program)
-    extra = f"; it is {near} in novad's own PATH" if near else ""
-    return f"cannot start {program}: no such command in PATH ({command.env.get('PATH', os.defpath)}){extra}"
+    extra = f" (novad itself would find {near})" if near else ""
+    return f"cannot start {program}: no such command in its PATH{extra}"
 
 
 def _interpreter(path: str) -> str:
