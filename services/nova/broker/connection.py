@@ -10,10 +10,9 @@ connection.close awaits its answer), closed. Source: AMQP 0-9-1 sections 2.2.4 a
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from nova.broker import login, protocol, table
+from nova.broker import login, negotiation, protocol
 from nova.broker.channel import Channel
 from nova.broker.commands import COMMANDS
 from nova.broker.errors import (
@@ -40,22 +39,6 @@ FIRST_FRAME_MAX = 8192  # before tuning; nobody needs more to say who they are
 CLOSE_TIMEOUT_S = 5.0  # for the answer to our connection.close
 CONGESTED_BYTES = 512 * 1024  # of output that the client has not taken: its consumers get no more until it does
 
-CAPABILITIES = {
-    "publisher_confirms": True,
-    "exchange_exchange_bindings": True,
-    "basic.nack": True,
-    "consumer_cancel_notify": True,
-    "connection.blocked": True,
-    "consumer_priorities": True,
-    "authentication_failure_close": True,
-    "per_consumer_qos": True,
-    "direct_reply_to": True,
-}
-SERVER_PROPERTIES = {
-    "product": "nova-broker",
-    "platform": f"Python {sys.version_info.major}.{sys.version_info.minor}",
-    "capabilities": CAPABILITIES,
-}
 _CLOSING = object()  # stands for a channel whose close-ok is awaited
 
 HEADER, START, TUNE, OPEN, RUNNING, CLOSING, CLOSED = (
@@ -78,7 +61,9 @@ class Connection:
         self.client: dict[str, Any] = {}
         self.vhost: VirtualHost = broker.vhosts["/"]
         self.frame_max = FIRST_FRAME_MAX
-        self.channel_max = broker.settings.channel_max
+        settings = broker.settings
+        self._offered = negotiation.Limits(settings.channel_max, protocol.FRAME_MAX, settings.heartbeat_s)
+        self.channel_max = settings.channel_max
         self.channels: dict[int, Any] = {}
         self.exclusive_queues: dict[str, Queue] = {}
         self.has_published = False
@@ -94,7 +79,7 @@ class Connection:
         self._output_bytes = 0
         self._unsent_bytes = 0
         broker.connections[self] = None
-        broker.call_at(broker.now_s + broker.settings.handshake_timeout_s, self._check_handshake)
+        broker.call_at(broker.now_s + settings.handshake_timeout_s, self._check_handshake)
 
     # Input.
 
@@ -127,13 +112,7 @@ class Connection:
         if self._start[:size] == protocol.PROTOCOL_HEADER:
             rest, self._start = self._start[size:], b""
             self.stage = START
-            self._send(
-                protocol.CONNECTION_START,
-                b"\0\x09"
-                + table.encode(SERVER_PROPERTIES)
-                + protocol.longstr(login.MECHANISMS)
-                + protocol.longstr(b"en_US"),
-            )
+            self._send(protocol.CONNECTION_START, negotiation.start())
             return rest
         if not protocol.PROTOCOL_HEADER.startswith(self._start):
             self.send(protocol.PROTOCOL_HEADER)  # the version that would be understood (section 2.2.4)
@@ -234,25 +213,16 @@ class Connection:
                 return
             raise
         self.stage = TUNE
-        settings = self.broker.settings
-        self._send(
-            protocol.CONNECTION_TUNE,
-            protocol.U16.pack(settings.channel_max)
-            + protocol.U32.pack(protocol.FRAME_MAX)
-            + protocol.U16.pack(settings.heartbeat_s),
-        )
+        self._send(protocol.CONNECTION_TUNE, negotiation.tune(self._offered))
 
     def _tune_ok(self, arguments: Arguments) -> None:
-        channel_max, frame_max = arguments.short(), arguments.long()
-        heartbeat_s = arguments.short()
-        _check_negotiated("frame_max", protocol.FRAME_MIN, frame_max, protocol.FRAME_MAX)
-        _check_negotiated("channel_max", 1, channel_max, self.broker.settings.channel_max)
-        self.channel_max, self.frame_max = channel_max, frame_max
-        self._splitter.frame_max = frame_max
+        agreed = negotiation.tune_ok(arguments, self._offered)
+        self.channel_max, self.frame_max = agreed.channel_max, agreed.frame_max
+        self._splitter.frame_max = agreed.frame_max
         self.stage = OPEN
-        self._heartbeat_s = heartbeat_s
-        if heartbeat_s:
-            self.broker.call_at(self.broker.now_s + heartbeat_s / 2, self._beat)
+        self._heartbeat_s = agreed.heartbeat_s
+        if agreed.heartbeat_s:
+            self.broker.call_at(self.broker.now_s + agreed.heartbeat_s / 2, self._beat)
 
     def _open(self, arguments: Arguments) -> None:
         name = arguments.shortstr()
@@ -435,16 +405,6 @@ def _culprit(kind: int, payload: bytes) -> int:
         return protocol.BASIC_PUBLISH
     number: int = protocol.U32.unpack_from(payload)[0] if len(payload) >= 4 else 0
     return 0 if number == protocol.CONNECTION_START_OK else number  # as RabbitMQ answers a refused login
-
-
-def _check_negotiated(field: str, lowest: int, value: int, highest: int) -> None:
-    if value and value < lowest:
-        difference = f"lower than the minimum allowed value ({lowest})"
-    elif highest and (not value or value > highest):
-        difference = f"higher than the maximum allowed value ({highest})"
-    else:
-        return
-    raise AmqpFault(NOT_ALLOWED, f"negotiated {field} = {value} is {difference}")
 
 
 def _shorten(text: str) -> bytes:

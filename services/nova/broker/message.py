@@ -8,7 +8,7 @@ identity in the journal.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nova.broker import properties
 from nova.broker.errors import PRECONDITION_FAILED, AmqpFault
@@ -56,44 +56,43 @@ class Message:
         return len(self.header) + len(self.body) + OVERHEAD_BYTES
 
 
-class Facts:
-    """What the broker itself needs to know of a message's properties; equal headers share one."""
+class Facts(NamedTuple):
+    """What the broker itself needs to know of a message's properties."""
 
-    __slots__ = ("is_persistent", "priority", "ttl_ms", "user_id", "wants_reply")
-
-    def __init__(self) -> None:
-        self.is_persistent = False
-        self.priority = 0
-        self.ttl_ms: int | None = None
-        self.user_id: str | None = None
-        self.wants_reply = False
+    is_persistent: bool = False
+    priority: int = 0
+    ttl_ms: int | None = None
+    user_id: str | None = None
+    wants_reply: bool = False
 
 
 PLAIN = Facts()
 REPLY_TO = "amq.rabbitmq.reply-to"
 _REPLY_TO = bytes((len(REPLY_TO),)) + REPLY_TO.encode()
+_SHARED: dict[Facts, Facts] = {}
+MAX_SHARED = 1024
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
 def facts_of(header: bytes) -> Facts:
     """Reads the properties that matter to the broker. Raises `MalformedHeader` and `AmqpFault`."""
     found = properties.locate(header)
-    if not found:
-        return PLAIN
-    facts = Facts()
-    if "delivery_mode" in found:
-        facts.is_persistent = header[found["delivery_mode"][0]] == properties.PERSISTENT
-    if "priority" in found:
-        facts.priority = header[found["priority"][0]]
-    if "expiration" in found:
-        facts.ttl_ms = _expiration(header, *found["expiration"])
+    is_persistent = "delivery_mode" in found and header[found["delivery_mode"][0]] == properties.PERSISTENT
+    priority = header[found["priority"][0]] if "priority" in found else 0
+    ttl_ms = _expiration(header, *found["expiration"]) if "expiration" in found else None
+    user_id = None
     if "user_id" in found:
         start, end = found["user_id"]
-        facts.user_id = header[start + 1 : end].decode(errors="replace")
-    if "reply_to" in found:
-        start, end = found["reply_to"]
-        facts.wants_reply = header[start:end] == _REPLY_TO
-    return facts
+        user_id = header[start + 1 : end].decode(errors="replace")
+    wants_reply = "reply_to" in found and header[slice(*found["reply_to"])] == _REPLY_TO
+    return _share(Facts(is_persistent, priority, ttl_ms, user_id, wants_reply))
+
+
+def _share(facts: Facts) -> Facts:
+    """Equal facts are one object: a million messages in queues have a handful of them."""
+    if len(_SHARED) >= MAX_SHARED:
+        _SHARED.clear()
+    return _SHARED.setdefault(facts, facts)
 
 
 def _expiration(header: bytes, start: int, end: int) -> int:
