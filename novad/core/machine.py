@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from novad.core import restart
 from novad.core.messages import (
+    CheckHealth,
     DumpStacks,
     Effect,
     Event,
@@ -240,7 +241,8 @@ def _ready(process: Process, now_s: float) -> Step:
     if process.failures:
         reset_s = process.spec.backoff.reset_after_s
         process = arm(process, settled=now_s + reset_s) if reset_s > 0 else replace(process, failures=0)
-    return _pinged(process, now_s), ()
+    effects = (CheckHealth(process.incarnation),) if process.spec.health else ()
+    return _pinged(process, now_s), effects
 
 
 def _pinged(process: Process, now_s: float) -> Process:

@@ -149,7 +149,16 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckHealth:
+    """Begin the repeated checks of `spec.health`: the child is ready."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unwatch:
+    """No more probes and checks."""
+
     incarnation: int
 
 
@@ -178,4 +187,4 @@ class NameSurvivors:
     incarnation: int
 
 
-Effect = Spawn | Watch | Unwatch | Terminate | DumpStacks | KillTree | NameSurvivors
+Effect = Spawn | Watch | CheckHealth | Unwatch | Terminate | DumpStacks | KillTree | NameSurvivors

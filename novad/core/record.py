@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, get_args
 
 from novad.core.machine import SWEEP_S, Step
-from novad.core.messages import Terminate, Watch
+from novad.core.messages import CheckHealth, Terminate, Watch
 from novad.core.process import ALIVE, Process, State, Want, arm, enter
 from novad.core.spec import ProcessSpec
 
@@ -110,7 +110,8 @@ def _adopt(process: Process, item: Record, now_s: float) -> Step:
     if item.state == "ready":
         process = enter(process, "ready", now_s, item.cause)
         reset_s = spec.backoff.reset_after_s
-        return arm(process, settled=now_s + reset_s if process.failures else None), ()
+        process = arm(process, settled=now_s + reset_s if process.failures else None)
+        return process, (CheckHealth(incarnation),) if spec.health else ()
     process = enter(process, "starting", now_s, item.cause)
     if spec.ready is None or only_said(spec):
         # Nobody heard it say that it was ready; that it lives is all that can be known.

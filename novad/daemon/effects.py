@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import signal
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from novad.core.messages import (
+    CheckHealth,
     DumpStacks,
     Effect,
     Event,
     Exited,
     KillTree,
     NameSurvivors,
-    Ready,
     Spawn,
     Spawned,
     SpawnFailed,
@@ -30,12 +30,13 @@ from novad.core.messages import (
 )  # fmt: skip
 from novad.core.process import Process
 from novad.core.record import Identity
-from novad.core.spec import Probe, ProcessSpec
+from novad.core.spec import ProcessSpec
+from novad.daemon.watching import Reports, Watching
 from novad.host import proc
 from novad.host.child import MARK, Child, Children, Hooks
 from novad.host.launch import Command, SpawnError, spawn
 from novad.host.output import Output
-from novad.host.probe import LineSearch, Probing, Surroundings
+from novad.host.probe import Surroundings
 from novad.host.record import Records, identify
 
 
@@ -49,17 +50,6 @@ class Wiring:
     soft_limits: dict[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Reports:
-    """Where news goes that is no event: `put(name, event)`, `lines(name, text)`, `probe(name, text)`,
-    `survivors(name, [(pid, command)])`."""
-
-    put: Callable[[str, Event], None]
-    lines: Callable[[str, bytes], None]
-    probe: Callable[[str, str], None]
-    survivors: Callable[[str, list[tuple[int, str]]], None]
-
-
 class Effects:
     """Performs the effects of all processes of one cluster."""
 
@@ -69,11 +59,13 @@ class Effects:
         self._reports = reports
         self.env: dict[str, str] = {}
         self.outputs: dict[str, Output] = {}
-        self.seen: dict[str, str] = {}
         self.children = Children(Hooks(self._child_exited, self._child_tree_gone))
         self.identities: dict[str, Identity] = {}
         self._live: dict[str, Child] = {}
-        self._probing: dict[str, Probing] = {}
+        around = partial(Surroundings, self.children.add_helper, self.children.remove_helper)
+        self.watching = Watching(
+            reports, self.outputs, lambda spec, n: around(spec.cwd, self.environment(spec, n))
+        )
 
     def add(self, spec: ProcessSpec) -> None:
         """A process that may be spawned from now on."""
@@ -82,7 +74,7 @@ class Effects:
     def forget(self, name: str) -> None:
         """A process that is defined no longer and has no child."""
         self.outputs.pop(name).close()
-        self.seen.pop(name, None)
+        self.watching.seen.pop(name, None)
 
     def child(self, name: str) -> Child | None:
         """The child of `name` that is alive, or whose tree is."""
@@ -96,9 +88,11 @@ class Effects:
             case Spawn(incarnation):
                 return self._spawn(process.spec, incarnation)
             case Watch(incarnation, probe):
-                self._watch(process.spec, incarnation, probe or process.spec.ready)
+                self.watching.watch(process.spec, incarnation, probe or process.spec.ready)
+            case CheckHealth(incarnation):
+                self.watching.check_health(process.spec, incarnation)
             case Unwatch():
-                self._unwatch(name)
+                self.watching.end(name)
             case Terminate(_, signal_name) if child:
                 self.children.terminate(child, signal_number(signal_name))
             case DumpStacks() if child:
@@ -200,53 +194,6 @@ class Effects:
     def mark_prefix(self) -> str:
         """What all marks of this cluster begin with."""
         return f"{self._wiring.mark}/"
-
-    def _watch(self, spec: ProcessSpec, incarnation: int, probe: Probe | None) -> None:
-        if probe is None:
-            return
-        name = spec.name
-        probing = Probing(
-            probe,
-            Surroundings(
-                spec.cwd,
-                self.environment(spec, incarnation),
-                self.children.add_helper,
-                self.children.remove_helper,
-            ),
-            lambda: self._reports.put(name, Ready(incarnation)),
-            lambda text: self._saw(name, text),
-        )
-        self._probing[name] = probing
-        if probe.log is not None:
-            self._search_log(name, probe.log, probing)
-
-    def _search_log(self, name: str, pattern: str, probing: Probing) -> None:
-        output, search = self.outputs[name], LineSearch(pattern)
-
-        def feed(data: bytes) -> None:
-            if search.feed(data):
-                output.on_raw = None
-                probing.fulfil("log")
-
-        output.on_raw = feed
-        self._saw(name, f"log: no line yet that matches {pattern!r}")
-
-    def _saw(self, name: str, text: str) -> None:
-        if self.seen.get(name) != text:
-            self.seen[name] = text
-            self._reports.probe(name, text)
-
-    def said_ready(self, name: str) -> None:
-        """The service itself says that it is ready."""
-        probing = self._probing.get(name)
-        if probing is not None:
-            probing.fulfil("notify")
-
-    def _unwatch(self, name: str) -> None:
-        probing = self._probing.pop(name, None)
-        if probing is not None:
-            probing.close()
-        self.outputs[name].on_raw = None
 
     def _dump_stacks(self, child: Child) -> None:
         self.outputs[child.name].note("still there at 80 % of its stop timeout")

@@ -17,8 +17,9 @@ from novad.core.spec import Cluster
 from novad.daemon import adoption, log_tail, report, verbs
 from novad.daemon.audience import Audience
 from novad.daemon.diff import Difference
-from novad.daemon.effects import Effects, Reports, Wiring
+from novad.daemon.effects import Effects, Wiring
 from novad.daemon.supervisor import PastExit, Supervisor
+from novad.daemon.watching import Reports
 from novad.host import clock, proc
 from novad.host.control import Connection, ControlSocket
 from novad.host.hub import Mailbox, Timer
@@ -171,7 +172,7 @@ class Daemon:
             return
         name, incarnation, fields = child.name, child.incarnation, notification.fields
         if fields.get("READY") == "1":
-            self.supervisor.effects.said_ready(name)
+            self.supervisor.effects.watching.said_ready(name)
         events: list[Event] = []
         if "STATUS" in fields:
             events.append(Said(incarnation, fields["STATUS"][:200]))
@@ -260,7 +261,7 @@ class Daemon:
             **row,
             "since_s": clock.now_s() - process.since_s,
             "cause": process.cause,
-            "awaiting": self.supervisor.effects.seen.get(name),
+            "awaiting": self.supervisor.effects.watching.seen.get(name),
             "argv": list(process.spec.argv),
             "cwd": process.spec.cwd,
             "exits": [self._exit_row(name, past) for past in self.supervisor.exits[name]],

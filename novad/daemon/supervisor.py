@@ -192,7 +192,7 @@ class Supervisor:
         if new.state != old.state or new.incarnation != old.incarnation:
             self._note(old, new)
             self._unsettled.update((name, *self.graph.dependents(name)), self._leaving)
-            self.effects.seen.pop(name, None)
+            self.effects.watching.seen.pop(name, None)
         if _is_worth_a_record(old, new):
             self._write_record(new)
         self._on_change(old, new)

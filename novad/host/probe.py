@@ -23,7 +23,7 @@ with warnings.catch_warnings():
     import eventlet
     from eventlet.green import socket as green_socket
 
-from novad.core.spec import HttpProbe, Probe, TcpProbe
+from novad.core.spec import Health, HttpProbe, Probe, TcpProbe
 
 FIRST_S = 0.05
 GROWTH = 1.5
@@ -96,10 +96,10 @@ def _read_line(sock: green_socket.socket) -> bytes:
 class Surroundings:
     """What a command probe runs in, and who must know its pid so that nobody else reaps it."""
 
-    cwd: str
-    env: dict[str, str]
     add_helper: Callable[[int], None]
     remove_helper: Callable[[int], None]
+    cwd: str
+    env: dict[str, str]
 
 
 def try_exec(argv: tuple[str, ...], around: Surroundings, timeout_s: float) -> None:
@@ -156,6 +156,18 @@ class LineSearch:
         return any(self._pattern.search(line) for line in lines)
 
 
+def _tries(probe: Probe, around: Surroundings, timeout_s: float) -> dict[str, Callable[[], None]]:
+    """The kinds that are asked for, each as a function that raises `Failed`."""
+    tries: dict[str, Callable[[], None]] = {}
+    if probe.http:
+        tries["http"] = partial(try_http, probe.http, timeout_s)
+    if probe.tcp:
+        tries["tcp"] = partial(try_tcp, probe.tcp, timeout_s)
+    if probe.exec:
+        tries["exec"] = partial(try_exec, probe.exec, around, max(timeout_s, EXEC_TRY_S))
+    return tries
+
+
 class Probing:
     """The tries of one incarnation until all kinds hold; then `on_ready()`, once.
 
@@ -172,14 +184,7 @@ class Probing:
         for kind in ("notify", "log", "http", "tcp", "exec"):
             if getattr(probe, kind):
                 self._left.add(kind)
-        tries: dict[str, Callable[[], None]] = {}
-        if probe.http:
-            tries["http"] = partial(try_http, probe.http, TRY_S)
-        if probe.tcp:
-            tries["tcp"] = partial(try_tcp, probe.tcp, TRY_S)
-        if probe.exec:
-            tries["exec"] = partial(try_exec, probe.exec, around, EXEC_TRY_S)
-        for kind, attempt in tries.items():
+        for kind, attempt in _tries(probe, around, TRY_S).items():
             self._greenlets.append(eventlet.spawn(self._repeat, kind, attempt))
 
     def _repeat(self, kind: str, attempt: Callable[[], None]) -> None:
@@ -210,3 +215,33 @@ class Probing:
         for thread in self._greenlets:
             if thread is not current:
                 thread.kill()
+
+
+class Checking:
+    """The repeated health check of one ready child: `on_unhealthy(reason)` after so many failures in a row."""
+
+    def __init__(self, health: Health, around: Surroundings, on_unhealthy: Callable[[str], None]) -> None:
+        self._health = health
+        self._tries = _tries(health.probe, around, health.timeout_s)
+        self._on_unhealthy = on_unhealthy
+        self._greenlet = eventlet.spawn(self._repeat)
+
+    def _repeat(self) -> None:
+        failures = 0
+        while True:
+            eventlet.sleep(self._health.period_s)
+            try:
+                for attempt in self._tries.values():
+                    attempt()
+            except Failed as failure:
+                failures += 1
+                if failures >= self._health.failures:
+                    self._on_unhealthy(f"unhealthy {failures} times in a row: {failure}")
+                    return
+            else:
+                failures = 0
+
+    def close(self) -> None:
+        """No more checks."""
+        if self._greenlet is not eventlet.getcurrent():
+            self._greenlet.kill()

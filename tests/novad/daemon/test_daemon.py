@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from novad.core.spec import Backoff, Probe, Stop, TcpProbe, to_json
+from novad.core.spec import Backoff, Health, Probe, Stop, TcpProbe, to_json
 from novad.host import proc
 
 SLEEP = ("sleep", "600")
@@ -183,6 +183,19 @@ def test_a_notification_of_a_stranger_changes_nothing(daemon: Any) -> None:
         stranger.sendto(b"READY=1", f"{daemon.place.run_dir}/notify")
     assert client.ask("wait", **{"for": "ready"})["met"] is False
     assert row(client, "a")["note"] == "not ready within 0.3 s"
+
+
+def test_an_unhealthy_process_is_restarted_and_told_why(daemon: Any, eventually: Eventually) -> None:
+    flag = f"{daemon.place.dir}/sick"
+    health = Health(Probe(exec=("test", "!", "-e", flag)), period_s=0.05, failures=3)
+    client = daemon.up(daemon.spec("a", *SLEEP, health=health))
+    first = row(client, "a")["pid"]
+    open(flag, "w").close()
+    eventually(lambda: row(client, "a")["restarts"] == 1)
+    os.unlink(flag)
+    client.ask("wait", **{"for": "ready"})
+    assert row(client, "a")["pid"] != first
+    assert any("unhealthy 3 times in a row: test: exit 1" in line for line in daemon.log("a"))
 
 
 def test_a_child_starts_with_a_clean_state(daemon: Any) -> None:
