@@ -13,13 +13,17 @@ import pytest
 from nova.testing import ServiceProcess
 
 MODULE = """
+import resource
 import time
 from nova import flags, green, manager
+flags.DEFINE_integer("max_files", 0, "limit of descriptors")
 flags.DEFINE_string("greeting", "hello", "what is said", mutable=True)
 FLAGS = flags.FLAGS
 
 class Web(manager.WebManager):
     def init_host(self):
+        if FLAGS.max_files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (FLAGS.max_files, FLAGS.max_files))
         if FLAGS.greeting == "fail":
             raise RuntimeError("the disk is on fire")
         if FLAGS.greeting == "slow":
@@ -290,6 +294,26 @@ def test_a_passed_socket_serves_across_a_restart_without_a_refused_connection(fo
             waiting = socket.create_connection(("127.0.0.1", port))
             waiting.close()
         assert answers == [(200, "hello")] * 2
+
+
+def test_running_out_of_descriptors_sheds_clients_and_the_server_goes_on(folder: str) -> None:
+    with web(folder, "--max_files=40") as service:
+        service.wait_ready()
+        port = port_of(service)
+        clients = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(60)]
+        answered = 0
+        for client in reversed(clients):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                answered += client.recv(100).startswith((b"HTTP/1.1 200", b"HTTP/1.1 503"))
+            client.close()
+        assert answered >= 30
+        deadline_s = time.monotonic() + 5
+        while get(service, "/") != (200, "hello"):  # until it has noticed that they left
+            assert time.monotonic() < deadline_s
+        assert service.log.count("out of file descriptors") >= 1
+        service.signal("TERM")
+        assert service.wait() == 0
 
 
 def test_json_logs_are_one_object_a_line(folder: str) -> None:
