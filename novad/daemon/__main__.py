@@ -14,13 +14,14 @@ import sys
 
 from novad.core.place import Place
 from novad.daemon.loop import Daemon
-from novad.host import signals
+from novad.host import ports, signals
 from novad.host.child import become_subreaper
 
 
 def main() -> int:
     """Runs until the cluster goes down; returns the exit code."""
     args = _arguments()
+    args.ready_fd = ports.reserve_descriptors(args.ready_fd)
     place = Place(
         args.config, os.path.dirname(args.config), args.namespace, args.run_dir, f"{args.run_dir}/control",
         args.state_dir, args.log_dir,

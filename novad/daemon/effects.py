@@ -7,6 +7,7 @@ spawn) returns it as the next event; what happens later comes in through the mai
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import stat
 from dataclasses import dataclass
@@ -36,8 +37,16 @@ from novad.host import proc
 from novad.host.child import MARK, Child, Children, Hooks
 from novad.host.launch import Command, SpawnError, spawn
 from novad.host.output import Output
+from novad.host.ports import Busy, Ports
 from novad.host.probe import Surroundings
 from novad.host.record import Records, identify
+
+# The names of nova.toml's `limits` are those of setrlimit(2) without RLIMIT_.
+_LIMITS = {
+    name.removeprefix("RLIMIT_").lower(): getattr(resource, name)
+    for name in dir(resource)
+    if name.startswith("RLIMIT_")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,9 @@ class Effects:
         self.env: dict[str, str] = {}
         self.outputs: dict[str, Output] = {}
         self.children = Children(Hooks(self._child_exited, self._child_tree_gone))
+        self.ports = Ports()
         self.identities: dict[str, Identity] = {}
+        self._specs: dict[str, ProcessSpec] = {}
         self._live: dict[str, Child] = {}
         around = partial(Surroundings, self.children.add_helper, self.children.remove_helper)
         self.watching = Watching(
@@ -69,10 +80,14 @@ class Effects:
 
     def add(self, spec: ProcessSpec) -> None:
         """A process that may be spawned from now on."""
+        self.ports.hold(spec)
+        self._specs[spec.name] = spec
         self.outputs[spec.name] = Output(spec.log, lambda text: self._reports.lines(spec.name, text))
 
     def forget(self, name: str) -> None:
         """A process that is defined no longer and has no child."""
+        self.ports.forget(name)
+        self._specs.pop(name, None)
         self.outputs.pop(name).close()
         self.watching.seen.pop(name, None)
 
@@ -111,9 +126,14 @@ class Effects:
             lock = self._records.lock(name)
             if lock is None:
                 return SpawnFailed(incarnation, self._taken(name), False)
-            fds += [lock, output.open_pipe("o")]
+            fds.append(lock)
+            self._specs[name] = spec
+            self.ports.release(spec)
+            fds.append(output.open_pipe("o"))
             fds.append(output.open_pipe("e"))
             pid = spawn(self._command(spec, incarnation, fds))
+        except Busy as busy:
+            return SpawnFailed(incarnation, str(busy), False)
         except SpawnError as error:
             output.end()
             return SpawnFailed(incarnation, error.message, error.permanent)
@@ -170,7 +190,9 @@ class Effects:
             stdout,
             stderr,
             pass_fds=(lock,),
-            limits=self._wiring.soft_limits,
+            limits={**self._wiring.soft_limits, **{_LIMITS[name]: value for name, value in spec.limits.items()}},
+            nice=spec.nice,
+            listen=self.ports.passed(spec),
         )
 
     def environment(self, spec: ProcessSpec, incarnation: int) -> dict[str, str]:
@@ -215,13 +237,16 @@ class Effects:
         if leftovers:
             output.drain()
         else:
-            output.end()
-            del self._live[child.name]
+            self._ended(child.name)
         self._reports.put(child.name, Exited(child.incarnation, code, number, leftovers))
 
+    def _ended(self, name: str) -> None:
+        self.outputs[name].end()
+        self.ports.hold(self._specs[name])
+        del self._live[name]
+
     def _child_tree_gone(self, child: Child) -> None:
-        self.outputs[child.name].end()
-        del self._live[child.name]
+        self._ended(child.name)
         self._reports.put(child.name, TreeGone(child.incarnation))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from novad.core.machine import Step, step
-from novad.core.messages import Event, Redefine, Released, Stop, Tick
+from novad.core.messages import Event, Redefine, Released, Restart, Stop, Tick
 from novad.core.order import Graph
 from novad.core.process import ALIVE, Exit, Process, next_deadline_s
 from novad.core.record import record
@@ -193,9 +193,18 @@ class Supervisor:
             self._note(old, new)
             self._unsettled.update((name, *self.graph.dependents(name)), self._leaving)
             self.effects.watching.seen.pop(name, None)
+        if new.incarnation > max(old.incarnation, 1):
+            self._take_along(name)
         if _is_worth_a_record(old, new):
             self._write_record(new)
         self._on_change(old, new)
+
+    def _take_along(self, name: str) -> None:
+        """`name` begins anew: those that asked to be restarted with it are."""
+        service = self.processes[name].spec.service
+        for other, process in list(self.processes.items()):
+            if {name, service} & set(process.spec.restart_with) and process.state in ("starting", "ready"):
+                self.apply(other, Restart(cause=f"restarted with {name}"))
 
     def _write_record(self, process: Process) -> None:
         age_s = clock.now_s() - process.spawned_s

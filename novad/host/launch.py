@@ -16,12 +16,15 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from novad.host.ports import FIRST_PASSED
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """What to execute. `argv[0]` is searched in the PATH of `env`; `stdout` and `stderr` are descriptors.
 
-    `limits` are soft limits by the numbers of `resource`.
+    `limits` are soft limits by the numbers of `resource`; `listen` are names and descriptors of listening sockets,
+    which the child finds as 3, 4, 5 ... (sd_listen_fds(3)).
     """
 
     argv: Sequence[str]
@@ -31,6 +34,8 @@ class Command:
     stderr: int
     pass_fds: Iterable[int] = ()
     limits: Mapping[int, int] = field(default_factory=dict)
+    nice: int = 0
+    listen: Sequence[tuple[str, int]] = ()
 
 
 class SpawnError(Exception):
@@ -48,7 +53,7 @@ TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTB
 def spawn(command: Command) -> int:
     """The pid of the new process, the leader of its own session and group. Raises `SpawnError`."""
     try:
-        with _soft_limits(command.limits):
+        with _soft_limits(command.limits), _passed(command.listen):
             child = _popen(command)
     except OSError as error:
         raise SpawnError(_explain(command, error), error.errno not in TEMPORARY) from error
@@ -57,29 +62,72 @@ def spawn(command: Command) -> int:
         raise SpawnError(f"cannot start {command.argv[0]!r}: {error}", True) from error
     # Only `novad.host.child` reaps; a Popen that thinks its child is running would steal the status.
     child.returncode = 0
+    _adjust(child.pid, command)
     return child.pid
 
 
+# A limit on these would hit novad itself in the moment of the spawn.
+AFTERWARDS = {resource.RLIMIT_NPROC, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_STACK}
+
+
+def _adjust(pid: int, command: Command) -> None:
+    """What is set from outside, right after the birth."""
+    try:
+        for kind, soft in command.limits.items():
+            if kind in AFTERWARDS:
+                resource.prlimit(pid, kind, (soft, resource.prlimit(pid, kind)[1]))
+        if command.nice:
+            os.setpriority(os.PRIO_PROCESS, pid, command.nice)
+    except (ProcessLookupError, PermissionError):
+        # It is gone already, or runs as somebody else by now.
+        pass
+
+
 def _popen(command: Command) -> subprocess.Popen[bytes]:
+    argv, env, fds = list(command.argv), dict(command.env), list(command.pass_fds)
+    if command.listen:
+        if _resolve(command) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+        # Only the child itself can say its pid, which the protocol asks for.
+        argv = ["/bin/sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh", *argv]
+        env["LISTEN_FDS"] = str(len(command.listen))
+        env["LISTEN_FDNAMES"] = ":".join(name for name, _ in command.listen)
+        fds += range(FIRST_PASSED, FIRST_PASSED + len(command.listen))
     return subprocess.Popen(
-        list(command.argv),
+        argv,
         cwd=command.cwd,
-        env=command.env,
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=command.stdout,
         stderr=command.stderr,
-        pass_fds=tuple(command.pass_fds),
+        pass_fds=fds,
         start_new_session=True,
     )
 
 
 @contextlib.contextmanager
+def _passed(listen: Sequence[tuple[str, int]]) -> Iterator[None]:
+    """The sockets have the numbers that the child must find them under, for the moment of the spawn."""
+    numbers = range(FIRST_PASSED, FIRST_PASSED + len(listen))
+    for number, (_, fd) in zip(numbers, listen, strict=True):
+        os.dup2(fd, number, inheritable=False)
+    try:
+        yield
+    finally:
+        if listen:
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            for number in numbers:
+                os.dup2(null, number, inheritable=False)
+            os.close(null)
+
+
+@contextlib.contextmanager
 def _soft_limits(limits: Mapping[int, int]) -> Iterator[None]:
     """The child is born with these limits; novad has them for the moment of the spawn."""
-    before = {kind: resource.getrlimit(kind) for kind in limits}
+    before = {kind: resource.getrlimit(kind) for kind in limits if kind not in AFTERWARDS}
     try:
-        for kind, soft in limits.items():
-            resource.setrlimit(kind, (soft, before[kind][1]))
+        for kind, pair in before.items():
+            resource.setrlimit(kind, (limits[kind], pair[1]))
         yield
     finally:
         for kind, pair in before.items():

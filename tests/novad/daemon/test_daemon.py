@@ -198,6 +198,29 @@ def test_an_unhealthy_process_is_restarted_and_told_why(daemon: Any, eventually:
     assert any("unhealthy 3 times in a row: test: exit 1" in line for line in daemon.log("a"))
 
 
+def test_limits_and_nice_hold_from_the_birth_of_the_child(daemon: Any) -> None:
+    script = "ulimit -S -n; ulimit -S -c; echo done; exec sleep 600"
+    spec = daemon.spec(
+        "a", "sh", "-c", script, limits={"nofile": 123, "core": 0}, nice=5, ready=Probe(log="^done$")
+    )
+    daemon.up(spec)
+    assert daemon.text("a")[:2] == ["123", "0"]
+    assert os.getpriority(os.PRIO_PROCESS, next(iter(daemon.live()))) == 5
+
+
+def test_a_dependent_that_wants_it_is_restarted_with_what_it_needs(daemon: Any, eventually: Eventually) -> None:
+    specs = [
+        daemon.spec("db", *SLEEP),
+        daemon.spec("api", *SLEEP, after=["db"], restart_with=("db",)),
+        daemon.spec("web", *SLEEP, after=["db"]),
+    ]
+    client = daemon.up(*specs)
+    before = {name: row(client, name)["pid"] for name in ("db", "api", "web")}
+    os.kill(before["db"], signal.SIGKILL)
+    eventually(lambda: row(client, "api")["pid"] not in (None, before["api"]))
+    assert row(client, "web")["pid"] == before["web"]
+
+
 def test_a_child_starts_with_a_clean_state(daemon: Any) -> None:
     script = (
         "ls -l /proc/self/fd | wc -l; grep -E 'SigIgn|SigBlk' /proc/self/status; cat; echo done; exec sleep 600"
