@@ -111,6 +111,8 @@ class Starting:
         row = self.startup.rows[process["name"]]
         width = name_width(self.startup)
         if not self.app.terminal.can_repaint:
+            if row.state == "waiting" and not row.process.get("waiting_for"):
+                return []  # between a crash and its restart: no news
             return [plain_line(row, now_s - self.startup.now_s, width)]
         return [row_line(row, width, now_s, self._paint)] if row.state in ("ready", "done", "failed") else []
 

@@ -56,7 +56,9 @@ def _connect(host: str, port: int, timeout_s: float) -> green_socket.socket:
 def _reason(error: BaseException) -> str:
     if isinstance(error, (TimeoutError, eventlet.Timeout)):
         return "no answer in time"
-    text = getattr(error, "strerror", None) or str(error)
+    number = getattr(error, "errno", None)
+    # eventlet raises some of its errors with the errno's name for a text.
+    text = os.strerror(number) if number else str(error)
     return text[:1].lower() + text[1:]
 
 

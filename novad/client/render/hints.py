@@ -41,7 +41,9 @@ def busy_port(match: re.Match[str], entry: Entry, facts: Facts) -> Hint:
     for number in [*numbers, *facts.port_owners]:
         owner = facts.port_owners.get(number)
         if owner:
-            return Hint(f"port {number} is held by {owner}", f"novad check --show {entry['name']}")
+            pid = re.match(r"pid (\d+)", owner)
+            command = f"kill {pid[1]}" if pid else f"novad check --show {entry['name']}"
+            return Hint(f'port {number} is held by {owner}; end that, or write the port as "auto"', command)
     return Hint(
         "another process holds the port it wants to bind",
         f"novad check --system; novad check --show {entry['name']}",
@@ -112,6 +114,9 @@ def hints_for(entry: Entry, facts: Facts, exit_index: int = 0) -> list[Hint]:
         found.append(starting_hint(entry))
     if state == "waiting":
         found += [waiting_hint(item) for item in (entry.get("waiting_for") or []) if isinstance(item, dict)]
+    if "not ready within" in (entry.get("cause") or "") and not found:
+        saw = f", its probe last saw: {entry['awaiting']}" if entry.get("awaiting") else ""
+        found.append(Hint(f"it ran, but did not get ready in its ready_timeout{saw}", f"novad logs {name} -n 20"))
     if state == "failed":
         found.append(Hint("it stays down until you start it again", f"novad restart {name}"))
     if state == "stopped":

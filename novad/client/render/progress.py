@@ -102,7 +102,7 @@ def summary(startup: Startup, now_s: float, paint: Paint) -> str:
     path = startup.critical_path()
     if len(path) > 1 and sum(took for _, took in path) >= 0.1:
         text += f" (critical: {' → '.join(f'{name} {took:.1f}' for name, took in path)})"
-    url = first_url([row.process for row in startup.rows.values()])
+    url = first_url([row.process for row in startup.rows.values() if row.state == "ready"])
     return f"{text} · {url}" if url else text
 
 

@@ -6,6 +6,7 @@ Reads an entry of the `why` reply. A process that novad itself ended is never sh
 from __future__ import annotations
 
 import shlex
+import textwrap
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,6 +27,7 @@ from novad.client.render.words import (
 
 Entry = dict[str, Any]
 LABEL = 11
+FACT_LINES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,8 @@ def why_report(entry: Entry, hints: list[Hint], style: WhyStyle) -> list[str]:
     rows = [(label, value) for label, value in fact_rows(entry, style) if value]
     if rows:
         lines.append("")
-    lines += [
-        f"  {paint(label.ljust(LABEL), 'dim')} {clipped(value, style.width - LABEL - 3)}" for label, value in rows
-    ]
+    for label, value in rows:
+        lines += fact_lines(label, value, style)
     lines += excerpt(entry, style)
     if hints:
         lines.append("")
@@ -59,8 +60,14 @@ def why_report(entry: Entry, hints: list[Hint], style: WhyStyle) -> list[str]:
     return lines
 
 
-def clipped(value: str, width: int) -> str:
-    return shorten(value, max(20, width))
+def fact_lines(label: str, value: str, style: WhyStyle) -> list[str]:
+    """A fact, over several lines where it is long; a value of one word (a path) is never cut."""
+    width = max(20, style.width - LABEL - 3)
+    wrapped = textwrap.wrap(value, width, break_long_words=False, break_on_hyphens=False)
+    if len(wrapped) > FACT_LINES:
+        wrapped = [*wrapped[: FACT_LINES - 1], shorten(" ".join(wrapped[FACT_LINES - 1 :]), width)]
+    labels = [style.paint(label.ljust(LABEL), "dim"), *[" " * LABEL] * (FACT_LINES - 1)]
+    return [f"  {head} {text}" for head, text in zip(labels, wrapped, strict=False)]
 
 
 def headline(entry: Entry) -> list[str]:
@@ -75,7 +82,8 @@ def headline(entry: Entry) -> list[str]:
         attempt = "" if not limit else f" (failure {entry.get('failures') or crashes} of {limit}, then failed)"
         return [f"{name} crashed{times(crashes)} and is in backoff{when}{attempt}"]
     if state == "failed":
-        return [f"{name} has failed{since}: {cause_words(entry)}"]
+        could_not_start = bool(entry.get("exits")) and entry["exits"][0].get("error")
+        return [f"{name} has failed{since}: {'it cannot be started' if could_not_start else cause_words(entry)}"]
     if state == "waiting":
         return [f"{name} is waiting{since} for {waited_for(entry) or 'its turn'}"]
     if state == "starting":
@@ -124,12 +132,12 @@ def exit_phrase(item: dict[str, Any]) -> str:
     """`exit code 1 after 0.31s`, `killed by SIGKILL (9), not sent by novad, after 3.0s`."""
     after = "" if item.get("lived_s") is None else f" after {duration(item['lived_s'])}"
     if item.get("error"):
-        return f"could not be started: {item['error']}"
+        return str(item["error"])
     if item.get("signal") is not None:
-        who = "stopped by novad:" if item.get("sent_by_novad") else "killed"
+        who = "stopped by novad with" if item.get("sent_by_novad") else "killed by"
         number = signal_number(item["signal"])
         foreign = "" if item.get("sent_by_novad") else ", not sent by novad,"
-        return f"{who} by {item['signal']}{number}{foreign}{after}"
+        return f"{who} {item['signal']}{number}{foreign}{after}"
     if item.get("exit_code") is None:
         return f"ended{after}; how is not known"
     meaning = EXIT_MEANINGS.get(item["exit_code"])
@@ -171,11 +179,18 @@ def earlier_words(earlier: list[dict[str, Any]], last: dict[str, Any]) -> str:
     """`exit 1 (0.30s) · exit 1 (0.31s) — always the same error`."""
     if not earlier:
         return ""
-    shown = [f"{exit_words(item.get('exit_code'), item.get('signal')) or item.get('error') or 'ended'}"
-             f" ({duration(item.get('lived_s'))})" for item in earlier[:4]]  # fmt: skip
+    shown = [f"{earlier_word(item)} ({duration(item.get('lived_s'))})" for item in earlier[:4]]
     more = f" and {len(earlier) - 4} more" if len(earlier) > 4 else ""
     same = all(error_line(item) == error_line(last) and same_exit(item, last) for item in earlier)
     return " · ".join(shown) + more + (" — always the same error" if same and is_crash(last) else "")
+
+
+def earlier_word(item: dict[str, Any]) -> str:
+    if item.get("error"):
+        return "not started"
+    if item.get("sent_by_novad"):
+        return "stopped by novad"
+    return exit_words(item.get("exit_code"), item.get("signal")) or "ended"
 
 
 def same_exit(one: dict[str, Any], other: dict[str, Any]) -> bool:

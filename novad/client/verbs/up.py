@@ -182,7 +182,7 @@ def detached(app: App, link: Link, starting: Starting) -> int:
     if outcome is Outcome.TIMED_OUT:
         unready = startup.unsettled()
         app.terminal.err(f"error: not ready in time: {', '.join(row.name for row in unready)}")
-        tell_failures(app, link, [row.name for row in unready], lines=5)
+        tell_failures(app, link, [row.name for row in (*startup.failed(), *unready)], lines=5)
         return TIMED_OUT
     app.terminal.note(summary(startup, time.monotonic(), app.terminal.err_paint))
     if startup.is_good:

@@ -1,0 +1,182 @@
+"""The command line with a real daemon and real processes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from pathlib import Path
+
+from tests.system.client import Project, marked_processes
+
+TWO = """
+[services.db]
+command = ["sh", "-c", "echo up; exec sleep 1000"]
+ready = { log = "up" }
+[services.api]
+command = ["sh", "-c", "echo hello from api; exec sleep 1000"]
+after = ["db"]
+ready = { log = "hello" }
+"""
+CRASH = """
+[services.api]
+command = ["python3", "-c", "import no_such_module_here"]
+[services.after]
+command = "sleep 1000"
+after = ["api"]
+[services.web]
+command = "sleep 1000"
+ready = { log = "never said" }
+"""
+
+
+def test_up_detached_returns_when_ready_and_down_leaves_nothing(project: Project, tmp_path: Path) -> None:
+    project.write(TWO)
+    done = project.novad("up", "-d")
+    assert done.returncode == 0, done.stderr
+    assert "2 ready in" in done.stderr
+    assert {item["state"] for item in project.processes().values()} == {"ready"}
+    assert marked_processes(tmp_path)
+    down = project.novad("down")
+    assert down.returncode == 0
+    assert marked_processes(tmp_path) == []
+    assert not project.is_up()
+
+
+def test_five_up_at_once_give_one_daemon(project: Project) -> None:
+    project.write(TWO)
+    racing = [project.start("up", "-d") for _ in range(5)]
+    ends = [(child.communicate(timeout=40), child.returncode) for child in racing]
+    assert [code for _, code in ends] == [0] * 5, ends
+    assert len({item["pid"] for item in project.processes().values()}) == 2
+    log = (project.directory / ".novad" / "novad.log").read_text()
+    assert "Traceback" not in log
+
+
+def test_a_service_that_fails_ends_up_with_1_and_tells_why(project: Project) -> None:
+    project.write(CRASH)
+    done = project.novad("up", "-d", "api", "after")
+    assert done.returncode == 1
+    assert "module `no_such_module_here` is not installed" in done.stderr
+    assert "novad restart api" in done.stderr
+    why = project.novad("why")
+    assert "always the same error" in why.stdout
+    entry = json.loads(project.novad("why", "api", "--json").stdout)["processes"][0]
+    assert entry["exits"][0]["exit_code"] == 1
+
+
+def test_a_timeout_of_up_is_124_and_says_what_is_awaited(project: Project) -> None:
+    project.write(CRASH)
+    done = project.novad("up", "-d", "web", "--timeout", "300ms")
+    assert done.returncode == 124
+    assert "error: not ready in time: web" in done.stderr
+    assert "novad logs web" in done.stderr or "web is starting" in done.stderr
+
+
+def test_a_configuration_error_is_78_and_starts_nothing(project: Project) -> None:
+    project.write(
+        '[services.api]\ncommand = "sleep 1"\nafter = ["databse"]\n[services.database]\ncommand = "sleep 1"\n'
+    )
+    done = project.novad("up", "-d")
+    assert done.returncode == 78
+    assert "did you mean `database`?" in done.stderr
+    assert not project.is_up()
+    short = project.novad("check", "--format", "short")
+    assert (short.returncode, short.stdout.count("\n")) == (78, 1)
+    assert short.stdout.startswith("nova.toml:")
+
+
+def test_a_misspelled_service_starts_no_daemon(project: Project) -> None:
+    project.write(TWO)
+    done = project.novad("up", "-d", "apo")
+    assert (done.returncode, "did you mean api?" in done.stderr) == (4, True)
+    assert not project.is_up()
+
+
+def test_logs_follow_without_gap_or_duplicate(project: Project) -> None:
+    loop = "i=0; while :; do i=$((i+1)); echo line $i; done"
+    project.write(
+        f"[services.busy]\ncommand = ['sh', '-c', '{loop}']\nready = {{ log = 'line' }}\nlogs = {{ max = '100MiB' }}\n"
+    )
+    assert project.novad("up", "-d").returncode == 0
+    follower = project.start("logs", "-f", "-n", "5", "busy")
+    assert follower.stdout is not None
+    numbers = []
+    while len(numbers) < 3000:
+        text = follower.stdout.readline()
+        if text.startswith("line "):
+            numbers.append(int(text.split()[1]))
+        assert text, "the follower ended"
+    follower.kill()
+    follower.wait()
+    follower.stdout.close()
+    skipped = [pair for pair in itertools.pairwise(numbers) if pair[1] != pair[0] + 1]
+    assert skipped == []
+
+
+def test_stop_start_restart_and_wait_do_what_they_say(project: Project) -> None:
+    project.write(TWO)
+    project.novad("up", "-d")
+    before = project.processes()["api"]["pid"]
+    assert "stopped in" in project.novad("stop", "api").stdout
+    assert project.processes()["api"]["state"] == "stopped"
+    assert project.novad("wait", "api", "--timeout", "5s").returncode == 1
+    assert project.novad("start", "api").returncode == 0
+    assert project.processes()["api"]["pid"] != before
+    assert project.novad("restart", "--rolling", "all").returncode == 0
+    assert project.novad("status", "--check").returncode == 0
+
+
+def test_a_killed_child_is_told_as_killed_by_somebody_else(project: Project) -> None:
+    project.write(TWO)
+    project.novad("up", "-d")
+    os.kill(project.processes()["db"]["pid"], signal.SIGKILL)
+    project.until(lambda: project.processes()["db"]["restarts"] == 1)
+    assert "killed by SIGKILL (9), not sent by novad" in project.novad("why", "db").stdout
+
+
+def test_reload_shows_the_difference_and_restarts_only_what_changed(project: Project) -> None:
+    project.write(TWO)
+    project.novad("up", "-d")
+    before = project.processes()
+    assert "nothing has changed" in project.novad("reload").stdout
+    project.write(TWO + 'env = { LEVEL = "debug" }\n[services.new]\ncommand = "sleep 1000"\n')
+    dry = project.novad("reload", "--dry-run").stdout
+    assert "api.env.LEVEL" in dry
+    assert "+ new" in dry
+    assert project.processes().keys() == before.keys()
+    assert project.novad("reload").returncode == 0
+    project.novad("wait", "--timeout", "10s")
+    now = project.processes()
+    assert now["db"]["pid"] == before["db"]["pid"]
+    assert now["api"]["pid"] != before["api"]["pid"]
+    assert "new" in now
+
+
+def test_a_second_up_says_when_the_file_has_changed(project: Project) -> None:
+    project.write(TWO)
+    assert "differs" not in project.novad("up", "-d").stderr
+    project.environ["SOMETHING_ELSE"] = "of another shell"
+    assert "differs" not in project.novad("up", "-d").stderr
+    project.write(TWO + 'env = { LEVEL = "debug" }\n')
+    assert "reload shows the difference" in project.novad("up", "-d").stderr
+
+
+def test_down_works_after_the_daemon_was_killed(project: Project, tmp_path: Path) -> None:
+    project.write(TWO)
+    project.novad("up", "-d")
+    os.kill(json.loads(project.novad("status", "--json").stdout)["daemon"]["pid"], signal.SIGKILL)
+    project.until(lambda: not project.is_up())
+    assert marked_processes(tmp_path)
+    assert project.novad("down").returncode == 0
+    assert marked_processes(tmp_path) == []
+
+
+def test_two_namespaces_of_one_file_do_not_meet(project: Project) -> None:
+    project.write(TWO)
+    assert project.novad("up", "-d").returncode == 0
+    assert project.novad("--namespace", "ci", "up", "-d").returncode == 0
+    pids = {item["pid"] for item in project.processes().values()}
+    assert project.novad("--namespace", "ci", "down").returncode == 0
+    assert {item["pid"] for item in project.processes().values()} == pids

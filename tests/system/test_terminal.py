@@ -1,0 +1,167 @@
+"""The attached `up` and the shell on a real pty."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pexpect
+
+from tests.system.client import Project, marked_processes
+
+TALKING = """
+[services.api]
+command = ["sh", "-c", "echo up and talking; while read line; do :; done < /dev/zero; exec sleep 1000"]
+ready = { log = "talking" }
+[services.db]
+command = ["sh", "-c", "echo up; exec sleep 1000"]
+ready = { log = "up" }
+"""
+SLEEPING = TALKING.replace("while read line; do :; done < /dev/zero; ", "")
+
+
+def test_an_owner_shows_progress_then_the_log_and_ctrl_c_stops_everything(
+    project: Project, tmp_path: Path
+) -> None:
+    project.write(SLEEPING)
+    up = project.terminal("up")
+    up.expect("2 processes")
+    up.expect("2 ready")
+    up.expect("up and talking")
+    up.expect("2/2 ready")
+    up.sendintr()
+    up.expect(r"stopping 2 services \(Ctrl-C again kills\)")
+    up.expect(pexpect.EOF)
+    up.close()
+    assert up.exitstatus == 130
+    assert marked_processes(tmp_path) == []
+    assert not project.is_up()
+
+
+def test_a_second_ctrl_c_kills_what_does_not_want_to_end(project: Project, tmp_path: Path) -> None:
+    stubborn = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    project.write(f'[services.api]\ncommand = ["sh", "-c", "{stubborn}"]\nready = {{ log = "ready" }}\n'
+                  'stop = { timeout = "60s" }\n')  # fmt: skip
+    up = project.terminal("up")
+    up.expect("1/1 ready")
+    up.sendintr()
+    up.expect("stopping 1 service")
+    up.sendintr()
+    up.expect("killing")
+    up.expect(pexpect.EOF)
+    assert marked_processes(tmp_path) == []
+
+
+def test_an_attached_up_detaches_at_ctrl_c_and_the_services_go_on(project: Project) -> None:
+    project.write(SLEEPING)
+    assert project.novad("up", "-d").returncode == 0
+    pids = {item["pid"] for item in project.processes().values()}
+    up = project.terminal("up")
+    up.expect("Ctrl-C detaches")
+    up.expect("2/2 ready")
+    up.sendintr()
+    up.expect("detached; 2 services still running")
+    up.expect(pexpect.EOF)
+    up.close()
+    assert up.exitstatus == 0
+    assert {item["pid"] for item in project.processes().values()} == pids
+
+
+def test_an_owner_that_detaches_leaves_the_cluster_running(project: Project) -> None:
+    project.write(SLEEPING)
+    up = project.terminal("up")
+    up.expect("2/2 ready")
+    up.send("d")
+    up.expect("detached; 2 services still running")
+    up.expect(pexpect.EOF)
+    assert project.novad("status", "--check").returncode == 0
+
+
+def test_the_cluster_ends_with_an_owner_that_is_killed(project: Project, tmp_path: Path) -> None:
+    project.write(SLEEPING)
+    up = project.terminal("up")
+    up.expect("2/2 ready")
+    up.kill(signal.SIGKILL)
+    project.until(lambda: not project.is_up())
+    project.until(lambda: marked_processes(tmp_path) == [])
+
+
+def test_single_keys_show_status_filter_and_run_commands(project: Project) -> None:
+    project.write(SLEEPING)
+    up = project.terminal("up")
+    up.expect("2/2 ready")
+    up.send("s")
+    up.expect("SERVICE")
+    up.send("?")
+    up.expect("/ filter")
+    up.send(":")
+    up.send("restart --no-wait db\r")
+    up.expect("restarted db")
+    up.send("/")
+    up.send("(\r")
+    up.expect("is not a regular expression")
+    up.send("r")
+    up.send("ap\t\r")
+    up.expect("restarted api")
+
+
+def test_the_terminal_is_as_it_was_after_up(project: Project) -> None:
+    project.write(SLEEPING)
+    shell = pexpect.spawn(
+        "/bin/sh", cwd=str(project.directory), env=project.environ, encoding="utf-8", timeout=20
+    )
+    import sys
+
+    shell.sendline("stty -a | grep -o -- '-*icanon'; echo before")
+    shell.expect("icanon\r\nbefore")
+    shell.sendline(f"{sys.executable} -m novad up")
+    shell.expect("2/2 ready")
+    shell.sendintr()
+    shell.expect("stopped 2 processes")
+    shell.sendline("stty -a | grep -o -- '-*icanon'; echo after")
+    shell.expect(r"[^-]icanon\r\nafter")
+    shell.close(force=True)
+
+
+def test_the_shell_completes_runs_and_survives_the_end_of_the_daemon(project: Project) -> None:
+    project.write("[novad]\nname = 'shop'\n" + SLEEPING)
+    assert project.novad("up", "-d").returncode == 0
+    shell = project.terminal()
+    shell.expect("Tab completes")
+    shell.expect("shop>")
+    shell.send("stat\t")
+    shell.expect("Show the services|status")
+    shell.send("\x15status\r")
+    shell.expect("SERVICE")
+    shell.expect("shop>")
+    shell.send("statsu\r")
+    shell.expect("did you mean `status`")
+    shell.send("status --json | wc -l\r")
+    shell.expect(r"2004l1\r\n")
+    shell.send("restart \t")
+    shell.expect("ready")
+    shell.send("\x15down\r")
+    shell.expect(r"\(down\)")
+    shell.send("status\r")
+    shell.expect("not running")
+    shell.send("\x03")
+    shell.send("\x04")
+    shell.expect(pexpect.EOF)
+    shell.close()
+    assert shell.exitstatus == 0
+
+
+def test_children_cannot_reach_the_terminal_with_escapes(project: Project) -> None:
+    project.write("""
+[services.api]
+command = ["printf", '\\033]0;owned\\007\\033[2Jgone\\377\\n']
+oneshot = true
+""")
+    project.novad("up", "-d")
+    shown = project.terminal("logs", "api")
+    shown.expect("gone")
+    shown.expect(pexpect.EOF)
+    text = shown.before if isinstance(shown.before, str) else ""
+    assert "\x1b]" not in text
+    kept = (project.directory / ".novad/logs/api.log").read_bytes()
+    assert b"\x1b]0;owned\x07\x1b[2Jgone\xff\n" in kept
