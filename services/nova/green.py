@@ -7,6 +7,7 @@ services need of it is listed here and nowhere else. Invariant: importing this m
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 import warnings
@@ -101,6 +102,15 @@ class HubWatch:
         """The longest turn since the last call, in seconds."""
         longest_s, self._longest_s = max(self._longest_s, self.busy_s()), 0.0
         return longest_s
+
+
+def count() -> int:
+    """How many greenlets wait for something."""
+    return sum(
+        1
+        for item in gc.get_objects()
+        if isinstance(item, eventlet.greenlet.greenlet) and item.gr_frame is not None
+    )
 
 
 def wait_write(fd: int) -> None:

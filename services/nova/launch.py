@@ -64,7 +64,7 @@ def _run(binary: str, argv: list[str]) -> int:
             print(flags.FLAGS.usage(binary) if flags.FLAGS.help else flags.FLAGS.dump(), end="")
             return exception.EXIT_CLEAN
         flags.FLAGS.finish()
-        return _serve(entries)
+        return _serve(binary, entries)
     except exception.Error as error:
         print(f"{binary}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
@@ -82,7 +82,7 @@ def _services(binary: str, topic: str) -> list[tuple[Any, int]]:
     return [(service.create(binary), 0)]
 
 
-def _serve(entries: list[tuple[Any, int]]) -> int:
+def _serve(binary: str, entries: list[tuple[Any, int]]) -> int:
     import logging
 
     from nova import flags
@@ -90,7 +90,7 @@ def _serve(entries: list[tuple[Any, int]]) -> int:
 
     for remark in flags.FLAGS.unknown_in_file():
         logging.getLogger(__name__).warning(remark)
-    launcher = Launcher()
+    launcher = Launcher(name=binary)
     for service, tier in entries:
         launcher.launch_service(service, tier)
     return launcher.wait()

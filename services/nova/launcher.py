@@ -7,16 +7,18 @@ restarting is the supervisor's trade.
 
 from __future__ import annotations
 
+import collections
 import itertools
 import logging
 import math
 import os
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nova import exception, flags, green, inflight, lifecycle, log
+from nova import backdoor, exception, flags, green, inflight, lifecycle, log, metrics, stacks
 from nova.lifecycle import Action, State
 from nova.loopingcall import LoopingCall
 from nova.notify import Notifier
@@ -39,7 +41,9 @@ class _Entry:
 class Launcher:
     """`launch_service` any number of services, then `wait`, which returns the process's exit code."""
 
-    def __init__(self, notifier: Notifier | None = None) -> None:
+    def __init__(self, notifier: Notifier | None = None, name: str = "nova") -> None:
+        """`name` is the binary's, for the admin socket."""
+        self.name = name
         self._notifier = notifier or Notifier.from_environ()
         self._entries: list[_Entry] = []
         self._events: Any = green.LightQueue()
@@ -50,6 +54,8 @@ class Launcher:
         self._is_killed = False
         self._interrupts = 0
         self._pulse = LoopingCall(self._notifier.watchdog)
+        self.metrics = metrics.Registry()
+        self.metrics.add(self._samples)
 
     @property
     def services(self) -> list[Any]:
@@ -79,6 +85,7 @@ class Launcher:
             self.watchdog.start()
         if self._notifier.watchdog_s:
             self._pulse.start(self._notifier.watchdog_s / 2, stop_on_exception=False)
+        admin = self._open_admin()
         green.spawn(self._start_all)
         try:
             while not self._is_over():
@@ -89,9 +96,36 @@ class Launcher:
                     self._on_change()
             return self._end()
         finally:
+            if admin is not None:
+                admin.close()
             self._pulse.stop()
             self.watchdog.stop()
             self._signals.restore()
+
+    def _open_admin(self) -> backdoor.Admin | None:
+        if not FLAGS.admin_socket or not self._entries:
+            return None
+        answers = {
+            "inflight": lambda: "".join(f"{line}\n" for line in self.describe()),
+            "stacks": lambda: stacks.text("stacks", self.describe()),
+            "metrics": self.metrics.text,
+            "flags": FLAGS.dump,
+            "state": lambda: "".join(f"{service.name} {service.state}\n" for service in self.services),
+        }
+        names = {"launcher": self, "services": self.services}
+        admin = backdoor.Admin(backdoor.socket_path(f"{self.name}.{FLAGS.host}"), answers, names)
+        admin.start()
+        return admin
+
+    def _samples(self) -> Iterable[metrics.Sample]:
+        yield "nova_hub_lag_seconds", {}, self.watchdog.hub.take_lag_s()
+        yield "nova_log_dropped_total", {}, log.dropped()
+        for service in self.services:
+            yield "nova_ready", {"service": service.name}, float(service.running.state is State.READY)
+            kinds = collections.Counter(call.kind for call in service.inflight)
+            for kind, count in sorted(kinds.items()):
+                yield "nova_inflight", {"service": service.name, "kind": kind}, count
+            yield from service.samples()
 
     def stop(self, timeout: float | None = None) -> None:
         """End softly, tier by tier, within `timeout` seconds (`--drain_timeout`) together; returns at once."""

@@ -36,7 +36,8 @@ class Writer:
         self._max_bytes = max_bytes
         self._queue: collections.deque[bytes] = collections.deque()
         self._bytes = 0
-        self.dropped = 0
+        self.dropped = 0  # since it was last said
+        self.lost = 0
         self._lock = green.original("threading").Lock()
         self._home = green.original("threading").get_ident()
         self._poll = green.original("select").poll()
@@ -49,6 +50,7 @@ class Writer:
         while self._bytes > self._max_bytes and len(self._queue) > 1:
             self._bytes -= len(self._queue.popleft())
             self.dropped += 1
+            self.lost += 1
         self._push()
 
     def flush(self, timeout_s: float) -> None:
@@ -196,6 +198,11 @@ def apply_levels(debug: bool | None = None) -> None:
 
 def is_debug() -> bool:
     return logging.getLogger().level <= logging.DEBUG
+
+
+def dropped() -> int:
+    """How many lines were dropped since the process began."""
+    return _writer.lost if _writer is not None else 0
 
 
 def flush(timeout_s: float = 1.0) -> None:

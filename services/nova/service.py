@@ -15,11 +15,12 @@ import logging
 import os
 import random
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nova import context as nova_context
-from nova import exception, flags, green, periodic
+from nova import exception, flags, green, metrics, periodic
 from nova.db import services as services_table
 from nova.db import session
 from nova.inflight import Inflight
@@ -92,6 +93,7 @@ class Service:
         self._server: Any = None
         self._closing: green.GreenThread | None = None
         self._work = Inflight()
+        self.calls = metrics.Calls()
         self._stop_asked = green.Event()
         self._periodic = periodic.Periodic(self._work)
         self._heart = LoopingCall(self.report_state)
@@ -166,6 +168,12 @@ class Service:
         """One heartbeat. A database that is away is logged once, and once more when it is back."""
         self._report_row(self.state)
 
+    def samples(self) -> Iterable[metrics.Sample]:
+        """What this service adds to the metrics of its process."""
+        yield from self.calls.samples(self.name)
+        for task, count in sorted(self._periodic.failures.items()):
+            yield "nova_periodic_failures_total", {"service": self.name, "task": task}, count
+
     def periodic_tasks(self, raise_on_error: bool = False) -> None:
         """Run every periodic task once, now, whether due or not."""
         for task, method in self._tasks():
@@ -234,8 +242,14 @@ class Service:
             from nova.rpc.errors import NoSuchMethod
 
             raise NoSuchMethod(f"{self.topic} has no method {method!r}")
-        with nova_context.use(context):
-            return found(context, **args)
+        began_s, outcome = time.monotonic(), "error"
+        try:
+            with nova_context.use(context):
+                result = found(context, **args)
+            outcome = "ok"
+            return result
+        finally:
+            self.calls.note(method, outcome, time.monotonic() - began_s)
 
     def resolve(self, method: str) -> Callable[..., Any] | None:
         """The callable behind a remote method's name, or None."""
@@ -302,7 +316,7 @@ class Service:
                 self.topic,
                 state=state,
                 availability_zone=FLAGS.node_availability_zone,
-                progress=self._work.done + getattr(self._server, "done", 0),
+                progress=self._work.done + self.calls.total,
                 inflight=len(self.inflight),
                 hub_lag_ms=round(self._lag() * 1000, 3),
             )
@@ -339,7 +353,7 @@ def serve(*services: Service | WSGIService) -> Launcher:
     """Start services in this process; without any, the one that the binary's name says."""
     global _launcher
     if _launcher is None:
-        _launcher = Launcher()
+        _launcher = Launcher(name=binary_name())
     for item in services or (create(),):
         _launcher.launch_service(item)
     return _launcher

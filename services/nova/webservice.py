@@ -6,11 +6,11 @@ With a manager, `wsgi_app()` is the application and the hooks are called as for 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nova import context as nova_context
-from nova import flags, green, periodic, wsgi
+from nova import flags, green, metrics, periodic, wsgi
 from nova.inflight import Inflight
 from nova.manager import Manager
 from nova.running import DrainReport, Running
@@ -100,6 +100,13 @@ class WSGIService:
     def reset(self) -> None:
         """HUP: the manager may look at its flags again."""
         self._hook("reset")
+
+    def samples(self) -> Iterable[metrics.Sample]:
+        """What this service adds to the metrics of its process."""
+        yield "nova_calls_total", {"service": self.name, "method": "wsgi", "outcome": "ok"}, self._server.done
+        yield "nova_shed_total", {"service": self.name}, self._server.shed
+        for task, count in sorted(self._periodic.failures.items()):
+            yield "nova_periodic_failures_total", {"service": self.name, "task": task}, count
 
     # What follows is the Part that `Running` drives.
 
