@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
 from typing import Any, BinaryIO
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
+from nova.httprequest import http_request
 from nova.objectstore import names, xml
 from nova.objectstore.errors import S3Error
 from nova.sigv4 import HttpRequest, Signed
-
-# The names under which WSGI hides the two headers that are not HTTP_*.
-_PLAIN = {"CONTENT_TYPE": "content-type", "CONTENT_LENGTH": "content-length"}
 
 
 @dataclass(frozen=True)
@@ -85,18 +83,6 @@ class S3Request:
         if value < lowest:
             raise S3Error("InvalidArgument", f"{name} is a number from {lowest}, not {text[:20]!r}")
         return min(value, highest)
-
-
-def http_request(environ: Mapping[str, Any]) -> HttpRequest:
-    """What of a WSGI request is signed; the path as it was sent, where the server kept it."""
-    headers = {
-        name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name[:5] == "HTTP_"
-    }
-    headers.update({header: environ[name] for name, header in _PLAIN.items() if environ.get(name)})
-    path = environ.get("RAW_PATH_INFO")
-    if path is None:  # a server other than eventlet's, such as Werkzeug's test client
-        path = quote(environ.get("PATH_INFO", "/").encode("latin-1"))
-    return HttpRequest(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""), headers)
 
 
 @dataclass(frozen=True)
