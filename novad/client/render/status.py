@@ -7,6 +7,7 @@ and the last line says which ones, because a missing column must not look like a
 from __future__ import annotations
 
 import shlex
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ DROPPED_FIRST = ("ports", "rss", "cpu", "rst", "uptime", "pid")
 def status_table(document: dict[str, Any], width: int, paint: Paint, columns: tuple[str, ...] = ()) -> list[str]:
     """Header, table and the next command to type. `columns` names what to show whatever the width."""
     processes = document["processes"]
-    lines = [header(document, paint)]
+    lines = header(document, paint, width)
     if not processes:
         return [*lines, "no services"]
     rows = [cells(process) for process in processes]
@@ -68,13 +69,16 @@ def status_table(document: dict[str, Any], width: int, paint: Paint, columns: tu
     return lines
 
 
-def header(document: dict[str, Any], paint: Paint) -> str:
-    """`nova-dev  up 12m04s  6 ready · 1 backoff`."""
+def header(document: dict[str, Any], paint: Paint, width: int) -> list[str]:
+    """`nova-dev  up 12m04s  6 ready · 1 backoff`, on two lines where one is too short."""
     project = document["project"] or "no cluster"
     namespace = document.get("namespace") or "default"
     title = project if namespace == "default" else f"{project} ({namespace})"
     up = duration(document["daemon"]["uptime_s"])
-    return f"{paint(title, 'bold')}  up {up}  {count_states(document['processes'])}".rstrip()
+    first, counts = f"{paint(title, 'bold')}  up {up}", count_states(document["processes"])
+    if visible_length(first) + len(GAP) + len(counts) > width:
+        return [first, *textwrap.wrap(counts, width)]
+    return [f"{first}{GAP}{counts}".rstrip()]
 
 
 def cells(process: Process) -> dict[str, str]:

@@ -44,7 +44,7 @@ class WhyStyle:
 def why_report(entry: Entry, hints: list[Hint], style: WhyStyle) -> list[str]:
     """The whole answer about one process."""
     paint = style.paint
-    lines = [paint(line, "bold") if index == 0 else line for index, line in enumerate(headline(entry))]
+    lines = [paint(line, "bold") for line in textwrap.wrap(headline(entry), style.width, break_long_words=False)]
     rows = [(label, value) for label, value in fact_rows(entry, style) if value]
     if rows:
         lines.append("")
@@ -70,7 +70,7 @@ def fact_lines(label: str, value: str, style: WhyStyle) -> list[str]:
     return [f"  {head} {text}" for head, text in zip(labels, wrapped, strict=False)]
 
 
-def headline(entry: Entry) -> list[str]:
+def headline(entry: Entry) -> str:
     """What is so, in one sentence."""
     name, state = entry["name"], entry["state"]
     since = f" for {duration(entry['since_s'])}" if entry.get("since_s") is not None else ""
@@ -80,22 +80,20 @@ def headline(entry: Entry) -> list[str]:
         when = "" if retry is None else f" — next try in {duration(retry)}"
         limit = entry.get("give_up_after")
         attempt = "" if not limit else f" (failure {entry.get('failures') or crashes} of {limit}, then failed)"
-        return [f"{name} crashed{times(crashes)} and is in backoff{when}{attempt}"]
+        return f"{name} crashed{times(crashes)} and is in backoff{when}{attempt}"
     if state == "failed":
         could_not_start = bool(entry.get("exits")) and entry["exits"][0].get("error")
-        return [f"{name} has failed{since}: {'it cannot be started' if could_not_start else cause_words(entry)}"]
+        return f"{name} has failed{since}: {'it cannot be started' if could_not_start else cause_words(entry)}"
     if state == "waiting":
-        return [f"{name} is waiting{since} for {waited_for(entry) or 'its turn'}"]
+        return f"{name} is waiting{since} for {waited_for(entry) or 'its turn'}"
     if state == "starting":
-        return [
-            f"{name} is starting{since} and not ready yet"
-            + (f": {entry['awaiting']}" if entry.get("awaiting") else "")
-        ]
+        saw = f": {entry['awaiting']}" if entry.get("awaiting") else ""
+        return f"{name} is starting{since} and not ready yet{saw}"
     if state in ("stopped", "stopping"):
-        return [f"{name} is {state}{since}" + (f": {entry['cause']}" if entry.get("cause") else "")]
+        return f"{name} is {state}{since}" + (f": {entry['cause']}" if entry.get("cause") else "")
     if crashes and not entry["exits"][0].get("sent_by_novad"):
-        return [f"{name} is {state}{since}; before that it crashed{times(crashes)}"]
-    return [f"{name} is {state}{since}: nothing is wrong with it"]
+        return f"{name} is {state}{since}; before that it crashed{times(crashes)}"
+    return f"{name} is {state}{since}: nothing is wrong with it"
 
 
 def times(count: int) -> str:

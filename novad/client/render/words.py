@@ -49,7 +49,8 @@ def parse_duration(text: str) -> float:
     cleaned = text.strip()
     while position < len(cleaned):
         match = DURATION.match(cleaned, position)
-        if match is None or (match[2] is None and match.end() < len(cleaned)):
+        # A number without a unit is seconds only where it stands alone: `1h30` may be meant either way.
+        if match is None or (match[2] is None and match[0] != cleaned):
             break
         total_s += float(match[1]) * UNIT_S[match[2] or "s"]
         position = match.end()

@@ -192,7 +192,7 @@ def report_stopped(app: App, reply: dict[str, Any], summary: str = "") -> int:
 
 def ending(how: str, paint: Paint) -> str:
     """How it ended, where that is not simply what was asked of it."""
-    return "" if how.startswith("killed by SIGTERM") else paint(f"  {how}", "dim")
+    return "" if how.startswith(("killed by SIGTERM", "exit 0 ")) else paint(f"  {how}", "dim")
 
 
 def wait_until(
