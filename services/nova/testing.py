@@ -126,7 +126,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class ServiceProcess:
-    """`nova-NAME --flags` in a process of its own, with a notification socket and its stderr in a file.
+    """`nova-NAME --flags` (or a script) in a process of its own, with a notification socket and a log file.
 
     `listen` is a socket that it inherits as its first one.
 
@@ -156,7 +156,8 @@ class ServiceProcess:
             "NOVA_HOST": "test-host",
             **(env or {}),
         }
-        self._command = [sys.executable, "-m", "nova", binary, *arguments]
+        how = [binary] if binary.endswith(".py") else ["-m", "nova", binary]
+        self._command = [sys.executable, *how, *arguments]
         self._pass_fds: tuple[int, ...] = ()
         if listen is not None:
             self._pass_fds = (listen.fileno(),)
