@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -139,9 +138,9 @@ def test_the_supervisors_watchdog_hears_the_hub(script: str) -> None:
 
 
 @pytest.fixture
-def environ(tmp_path: Path) -> Iterator[dict[str, str]]:
+def environ(tmp_path: Path) -> dict[str, str]:
     services = str(Path(notify.__file__).parent.parent)
-    yield {**os.environ, "PYTHONPATH": services, "NOVA_STATE_PATH": str(tmp_path), "NOVA_FAKE_RABBIT": "true"}
+    return {**os.environ, "PYTHONPATH": services, "NOVA_STATE_PATH": str(tmp_path), "NOVA_FAKE_RABBIT": "true"}
 
 
 def run(code: str, environ: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
