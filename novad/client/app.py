@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from novad.client.launch import connect_or_launch
-from novad.client.link import Link, connect
+from novad.client.launch import connect_or_launch, connect_or_revive
+from novad.client.link import Link
 from novad.client.project import find_place
 from novad.client.terminal import Terminal
 from novad.core.errors import NotRunning
@@ -88,8 +88,8 @@ class App:
         return find_place(self.environ, options.directory, options.file, options.namespace, missing_ok=missing_ok)
 
     def link(self) -> Link:
-        """A link to the running daemon. Raises `NotRunning`."""
-        return connect(self.place(), self.trace)
+        """A link to the running daemon, or to a new one if it was killed. Raises `NotRunning`."""
+        return connect_or_revive(self.place(), self.trace)
 
     def link_or_none(self) -> Link | None:
         try:

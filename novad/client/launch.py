@@ -7,6 +7,7 @@ can be read.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import stat
@@ -46,6 +47,30 @@ def connect_or_launch(place: Place, trace: Trace = None) -> tuple[Link, bool]:
                 ) from None
         busy = launch(place, deadline) == "busy"
         started = not busy
+
+
+def connect_or_revive(place: Place, trace: Trace = None) -> Link:
+    """A link to the daemon; where it was killed and its processes still run, a new one takes them over.
+
+    Raises `NotRunning` where there is nothing to take over.
+    """
+    try:
+        return connect(place, trace)
+    except NotRunning:
+        if not has_records(place):
+            raise
+    return connect_or_launch(place, trace)[0]
+
+
+def has_records(place: Place) -> bool:
+    """Whether a daemon of this boot left a cluster behind that it did not take down."""
+    try:
+        with open(f"{place.run_dir}/cluster.json", "rb") as source:
+            written = json.load(source)
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (OSError, ValueError):
+        return False
+    return isinstance(written, dict) and written.get("boot_id") == boot_id
 
 
 def connect_within(place: Place, timeout_s: float, trace: Trace) -> Link:

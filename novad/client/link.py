@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -51,6 +52,11 @@ class Link:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def daemon_pid(self) -> int:
+        """The process at the other end, as the kernel tells it (SO_PEERCRED)."""
+        data = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+        return int(struct.unpack("iII", data)[0])
 
     @property
     def ended(self) -> bool:

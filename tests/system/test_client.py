@@ -163,16 +163,6 @@ def test_a_second_up_says_when_the_file_has_changed(project: Project) -> None:
     assert "reload shows the difference" in project.novad("up", "-d").stderr
 
 
-def test_down_works_after_the_daemon_was_killed(project: Project, tmp_path: Path) -> None:
-    project.write(TWO)
-    project.novad("up", "-d")
-    os.kill(json.loads(project.novad("status", "--json").stdout)["daemon"]["pid"], signal.SIGKILL)
-    project.until(lambda: not project.is_up())
-    assert marked_processes(tmp_path)
-    assert project.novad("down").returncode == 0
-    assert marked_processes(tmp_path) == []
-
-
 def test_two_namespaces_of_one_file_do_not_meet(project: Project) -> None:
     project.write(TWO)
     assert project.novad("up", "-d").returncode == 0

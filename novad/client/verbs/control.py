@@ -5,6 +5,8 @@ Each prints one line a process and returns when the thing is true, not when it w
 
 from __future__ import annotations
 
+import os
+import select
 import time
 from pathlib import Path
 from typing import Any
@@ -148,12 +150,15 @@ def clean_up(app: App) -> int:
 
 
 def wait_for_the_end(link: Link) -> None:
-    """Until the daemon is gone: a next `up` must not meet its lock."""
+    """Until the daemon's process is gone: neither its lock nor itself is met by whoever looks next."""
     try:
-        while link.next_event(GRACE_S) is not None:
-            pass
-    except NotRunning:
-        pass
+        pidfd = os.pidfd_open(link.daemon_pid())
+    except ProcessLookupError:
+        return
+    try:
+        select.select([pidfd], [], [], GRACE_S)
+    finally:
+        os.close(pidfd)
 
 
 def say_what_stops(app: App, link: Link, names: tuple[str, ...]) -> None:

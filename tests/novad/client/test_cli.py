@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -176,23 +175,6 @@ def test_svc_takes_q_and_h_as_letters_and_not_as_options(daemon: FakeDaemon) -> 
     assert novad("svc", "-q", "api").exit_code == 0
     assert novad("svc", "-h", "api").exit_code == 0
     assert [request.args["signal"] for request in daemon.requests] == ["QUIT", "HUP"]
-
-
-def test_down_waits_for_the_end_of_the_daemon(daemon: FakeDaemon) -> None:
-    daemon.answers["status"] = document(process("api", pid=7))
-
-    def down(request: Any) -> Any:
-        from novad.core.wire import Event, Reply
-
-        result = {"stopped": [{"name": "api", "how": "TERM", "seconds": 0.1}], "survivors": []}
-        return [Reply(request.id, result), Event(request.id, {"type": "ended"})]
-
-    daemon.answers["down"] = down
-    subprocess_done = novad_in_process("down")
-    while "down" not in daemon.verbs():
-        assert subprocess_done.poll() is None
-    daemon.close()
-    assert subprocess_done.wait(10) == 0
 
 
 def novad_in_process(*words: str) -> subprocess.Popen[bytes]:
