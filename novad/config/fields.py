@@ -200,6 +200,9 @@ def _name(value: Any, info: ValidationInfo) -> str:
 
 def _command(value: Any) -> str | list[str]:
     if isinstance(value, list):
+        for item in value:
+            if not isinstance(item, str):
+                raise wrong(f"expected strings in this list, got {shown(item)}")
         words = [_text(item) for item in value]
         if not words or not words[0]:
             raise wrong("a command needs at least the program to run")
@@ -246,41 +249,68 @@ def _endpoint(value: Any) -> str:
     return _text(value)
 
 
-def _schema(*kinds: dict[str, Any]) -> WithJsonSchema:
-    return WithJsonSchema(kinds[0] if len(kinds) == 1 else {"anyOf": list(kinds)})
+def _schema(kind: str, *schemas: dict[str, Any]) -> WithJsonSchema:
+    """The JSON schema of a field; `kind` says in words what it holds, for the manual."""
+    return WithJsonSchema({**(schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}), KIND: kind})
 
 
+KIND = "x-kind"
 STRING = {"type": "string"}
 STRINGS = {"type": "array", "items": STRING}
 
-Boolean = Annotated[bool, PlainValidator(_boolean), _schema({"type": "boolean"}, TEMPLATE)]
-Count = Annotated[int, PlainValidator(_whole(0, 1000)), _schema({"type": "integer", "minimum": 0}, TEMPLATE)]
-Positive = Annotated[int, PlainValidator(_whole(1, 1000)), _schema({"type": "integer", "minimum": 1}, TEMPLATE)]
-Nice = Annotated[
-    int, PlainValidator(_whole(-20, 19)), _schema({"type": "integer", "minimum": -20, "maximum": 19}, TEMPLATE)
+
+def _integer(low: int, high: int | None = None) -> dict[str, Any]:
+    return {"type": "integer", "minimum": low, **({} if high is None else {"maximum": high})}
+
+
+Boolean = Annotated[bool, PlainValidator(_boolean), _schema("true or false", {"type": "boolean"}, TEMPLATE)]
+Count = Annotated[int, PlainValidator(_whole(0, 1000)), _schema("a number", _integer(0, 1000), TEMPLATE)]
+Positive = Annotated[int, PlainValidator(_whole(1, 10**6)), _schema("a number", _integer(1, 10**6), TEMPLATE)]
+Nice = Annotated[int, PlainValidator(_whole(-20, 19)), _schema("a number", _integer(-20, 19), TEMPLATE)]
+Duration = Annotated[
+    float,
+    PlainValidator(_duration),
+    _schema('a duration: "250ms", "10s", "2m", or seconds', {"type": "number", "minimum": 0}, STRING),
 ]
-Duration = Annotated[float, PlainValidator(_duration), _schema({"type": "number", "minimum": 0}, STRING)]
-Size = Annotated[int, PlainValidator(_size), _schema({"type": "integer", "minimum": 0}, STRING)]
-Limit = Annotated[int, PlainValidator(_limit), _schema({"type": "integer", "minimum": 0}, STRING)]
-Signal = Annotated[str, PlainValidator(_signal), _schema(STRING)]
+Size = Annotated[int, PlainValidator(_size), _schema('a size: "10MiB", "500kB", or bytes', _integer(0), STRING)]
+Limit = Annotated[int, PlainValidator(_limit), _schema('a number, a size or "unlimited"', _integer(0), STRING)]
+Signal = Annotated[str, PlainValidator(_signal), _schema('a signal: "TERM", "INT"', STRING)]
+RESTART = ("no", "on-failure", "always")
 Restart = Annotated[
-    str, PlainValidator(_word("no", "on-failure", "always")), _schema({"enum": ["no", "on-failure", "always"]})
+    str, PlainValidator(_word(*RESTART)), _schema("one of these words", {"enum": list(RESTART)}, TEMPLATE)
 ]
-OnCrash = Annotated[str, PlainValidator(_word("restart", "stop")), _schema({"enum": ["restart", "stop"]})]
+ON_CRASH = ("restart", "stop")
+OnCrash = Annotated[
+    str, PlainValidator(_word(*ON_CRASH)), _schema("one of these words", {"enum": list(ON_CRASH)}, TEMPLATE)
+]
 PortRequest = Annotated[
-    str, PlainValidator(_port), _schema({"type": "integer", "minimum": 1, "maximum": 65535}, STRING)
+    str, PlainValidator(_port), _schema('a number, "auto", "8774?" or "8774+"', _integer(1, 65535), STRING)
 ]
-Text = Annotated[str, PlainValidator(_text), _schema(STRING)]
+Text = Annotated[str, PlainValidator(_text), _schema("a string", STRING)]
 Variable = Annotated[
-    str | None, PlainValidator(_variable), _schema(STRING, {"type": "number"}, {"enum": [False]})
+    str | None,
+    PlainValidator(_variable),
+    _schema("a string, a number or false", STRING, {"type": "number"}, {"enum": [False]}),
 ]
-Name = Annotated[str, PlainValidator(_name), _schema(STRING)]
-Command = Annotated[str | list[str], PlainValidator(_command), _schema(STRING, STRINGS)]
-Target = Annotated[str, PlainValidator(_target), _schema(STRING)]
+Name = Annotated[str, PlainValidator(_name), _schema("a string", STRING)]
+Command = Annotated[
+    str | list[str], PlainValidator(_command), _schema("a string or a list of strings", STRING, STRINGS)
+]
+Target = Annotated[str, PlainValidator(_target), _schema('"module" or "module:function"', STRING)]
 Status = Annotated[
     tuple[int, int],
     PlainValidator(_one_or_range),
-    _schema({"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}),
+    _schema(
+        "a number, or [lowest, highest]",
+        _integer(100, 599),
+        {"type": "array", "items": _integer(100, 599), "minItems": 2, "maxItems": 2},
+    ),
 ]
-Listen = Annotated[bool | list[str], PlainValidator(_names_or_all), _schema({"type": "boolean"}, STRINGS)]
-Endpoint = Annotated[str, PlainValidator(_endpoint), _schema({"type": "integer"}, STRING)]
+Listen = Annotated[
+    bool | list[str],
+    PlainValidator(_names_or_all),
+    _schema("true, or a list of port names", {"type": "boolean"}, STRINGS),
+]
+Endpoint = Annotated[
+    str, PlainValidator(_endpoint), _schema("a port name, a number or host:port", _integer(1, 65535), STRING)
+]

@@ -145,13 +145,15 @@ def _matches(files: Files, item: Node, lookup: Lookup) -> list[str]:
         span = item.text_at(error.fragment)
         files.faults.append(Fault(f"novad.include: {error.message}", item.origin.source, span, error.help))
         return []
-    path = os.path.join(files.dir, pattern)
-    if glob.has_magic(pattern):
-        return sorted(found for found in glob.glob(path, recursive=True) if found not in files.texts)
-    optional = path.removesuffix("?")
-    if path.endswith("?") and not os.path.exists(optional):
-        return []
-    return [os.path.normpath(optional)]
+    name = pattern.removesuffix("?")
+    if glob.has_magic(name):
+        local = os.path.join(files.dir, LOCAL_NAME)  # an overlay, not a part
+        matching = glob.glob(os.path.join(glob.escape(files.dir), name), recursive=True)
+        found = sorted(path for path in map(os.path.normpath, matching) if path != local)
+    else:
+        wanted = os.path.normpath(os.path.join(files.dir, name))
+        found = [] if pattern.endswith("?") and not os.path.exists(wanted) else [wanted]
+    return [path for path in found if path not in files.texts]
 
 
 # Tables in which an included file may add entries; everything else in it must be new as a whole.

@@ -21,12 +21,15 @@ from novad.config.environment import FileVariables, Variables, of_shell, variabl
 from novad.config.files import Files, environment_file, read
 from novad.config.interpolate import Lookup, Unresolved, expand, names
 from novad.config.layers import Assembled, assemble
-from novad.config.position import Path
 from novad.config.report import ConfigFaults, Fault
-from novad.config.tree import Node, merge, put
+from novad.config.standin import stand_in
+from novad.config.tree import Node, merge
 from novad.config.validate import Declarations, Declared
 from novad.config.world import IMPLICIT_PORT, Draft, World
 from novad.core import spec
+
+# A stand-in is accepted the first time; a table inside a wrong table may take a second look.
+MAX_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,8 @@ class Compiled:
     """A cluster together with what it was made from, for those who ask where a value came from."""
 
     cluster: spec.Cluster
-    declared: Declarations
+    request: Request
     drafts: Mapping[str, Draft]
-    root: Node
 
 
 def compile_cluster(
@@ -183,13 +185,14 @@ class Compilation:
 
     def _checked(self, tree: Node, lookup: Lookup) -> Node:
         """The tree without what the model refuses."""
-        found, faults = model.read(tree, lookup)
-        while found is None:
+        for _ in range(MAX_ROUNDS):
+            found, faults = model.read(tree, lookup)
+            if found is not None:
+                return tree
             self.faults += [fault for _, fault in faults]
             for path, _ in faults:
-                tree = _stand_in(tree, path)
-            found, faults = model.read(tree, lookup)
-        return tree
+                tree = stand_in(tree, path)
+        return stand_in(tree, ())
 
     def _declared(self, assembled: Assembled, lookup: Lookup) -> Declarations:
         root = assembled.root
@@ -276,32 +279,7 @@ class Compilation:
             on_crash="stop" if novad.on_crash == "stop" else "restart",
             call=call,
         )
-        return Compiled(cluster, declared, world.drafts, root)
-
-
-def _stand_in(tree: Node, path: Path) -> Node:
-    """The tree with something harmless instead of the value at `path`, or without it.
-
-    What others may refer to (a service, its port, its URL) stays there in name.
-    """
-    path = (
-        tuple(part for part in path if isinstance(part, str)) if not path or isinstance(path[-1], int) else path
-    )
-    while any(isinstance(part, int) for part in path):
-        path = path[:-1]
-    at = tree.nearest(path)
-    match path[-4:] if path[:1] == ("profile",) else path:
-        case ():
-            return Node({}, tree.origin)
-        case (*_, "services", str(_)):
-            return put(tree, path, Node({"command": Node("true", at.origin)}, at.origin))
-        case (*_, "services", str(_), "command" | "python"):
-            return put(put(tree, path, None), (*path[:-1], "command"), Node("true", at.origin))
-        case (*_, "services", str(_), "url"):
-            return put(tree, path, Node("", at.origin))
-        case (*_, "services", str(_), "ports", str(_)):
-            return put(tree, path, Node("auto", at.origin))
-    return put(tree, path, None)
+        return Compiled(cluster, request, world.drafts)
 
 
 def _uses_a_port(draft: Draft, root: Node) -> bool:

@@ -196,7 +196,7 @@ class Service(Table):
     )
     autostart: Boolean = Field(default=True, description="false: started only when it is named or needed.")
     backoff: Backoff = Field(default_factory=Backoff, description="The delay of restarts.")
-    give_up_after: Count = Field(default=5, description="This many failures in a row make it failed; 0: never.")
+    give_up_after: Positive = Field(default=5, description="This many failures in a row make it failed.")
     stop: Stop = Field(default_factory=Stop, description="How it is stopped: signal, timeout.")
     signals: Signals = Field(default_factory=Signals, description="Signals by meaning: reload.")
     ports: dict[str, PortRequest] = Field(
@@ -268,7 +268,10 @@ class Profile(Table):
 class File(Table):
     """nova.toml."""
 
-    novad: Novad = Field(default_factory=Novad, description="The project as a whole.")
+    novad: Novad = Field(
+        default_factory=Novad,
+        description="What concerns the whole project: its name, further files, modules to preload.",
+    )
     env: dict[str, Variable] = Field(
         default_factory=dict, description="Environment variables of every service; false removes one."
     )
@@ -314,13 +317,40 @@ def _fault(node: Node, detail: Any) -> tuple[Path, Fault]:
     kind = detail["type"]
     if kind == "extra_forbidden":
         return path, _unknown_key(node, path)
-    context = detail.get("ctx", {})
     if kind == "value":
+        context = detail["ctx"]
         text, help, fragment = context["text"], context["help"], context["fragment"]
     else:
-        text, help, fragment = f"expected {EXPECTED.get(kind, 'another value')}, got {shown(plain(at))}", (), None
+        text, help = _wrong_shape(path, kind, plain(at))
+        fragment = None
     span = at.text_at(fragment)
     return path, Fault(f"{dotted(path)}: {text}", at.origin.source, span, tuple(help))
+
+
+# How a table or list is written, for those who wrote something else.
+SHAPES = {
+    "ready": "ready = { notify = true }",
+    "health": 'health = { http = "/healthz" }',
+    "env": 'env = { NAME = "value" }',
+    "ports": "ports = { http = 8774 }",
+    "stop": 'stop = { signal = "TERM", timeout = "10s" }',
+    "services": "[services.NAME]",
+    "profile": "[profile.NAME]",
+}
+
+
+def _wrong_shape(path: Path, kind: str, value: Any) -> tuple[str, tuple[str, ...]]:
+    """The sentence and help for a value that is no table, or no list, where one must be."""
+    expected = EXPECTED.get(kind, "another value")
+    key = str(path[-1]) if path else ""
+    if path[-2:-1] == ("services",):
+        return f"expected a table, or a string that is its command, got {shown(value)}", ()
+    help: tuple[str, ...] = ()
+    if kind == "list_type" and isinstance(value, str) and value.isprintable():
+        help = (f'write a list: {key} = ["{value}"]',)
+    elif key in SHAPES:
+        help = (f"write {SHAPES[key]}",)
+    return f"expected {expected}, got {shown(value)}", help
 
 
 def _unknown_key(node: Node, path: Path) -> Fault:

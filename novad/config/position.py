@@ -43,12 +43,21 @@ def positions(text: str) -> dict[Path, Place]:
     return _Scanner(text).document()
 
 
+def prefix_positions(text: str) -> tuple[dict[Path, Place], Path, Span]:
+    """The same for a text that the parser accepted up to its end, and the path and key it met last."""
+    scanner = _Scanner(text)
+    scanner.document()
+    return scanner.places, scanner.last, scanner.last_key
+
+
 class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
         self.places: dict[Path, Place] = {}
         self.last_index: dict[Path, int] = {}  # of each array of tables
+        self.last: Path = ()
+        self.last_key = Span(0, 0)
 
     def document(self) -> dict[Path, Place]:
         table: Path = ()
@@ -82,6 +91,7 @@ class _Scanner:
             if path in self.last_index:
                 path += (self.last_index[path],)
                 self.places.setdefault(path, Place(key, header))
+        self.last, self.last_key = path, keys[-1][1]
         return path
 
     def pair(self, table: Path) -> None:
@@ -93,6 +103,7 @@ class _Scanner:
         for name, key in keys:
             path += (name,)
             self.places.setdefault(path, Place(key, value))
+        self.last, self.last_key = path, keys[-1][1]
 
     def dotted_key(self) -> list[tuple[str, Span]]:
         keys = []
@@ -106,7 +117,7 @@ class _Scanner:
 
     def simple_key(self) -> tuple[str, Span]:
         start = self.at
-        pattern = {'"': BASIC_STRING, "'": LITERAL_STRING}.get(self.text[start], BARE_KEY)
+        pattern = {'"': BASIC_STRING, "'": LITERAL_STRING}.get(self.here(), BARE_KEY)
         match = pattern.match(self.text, start)
         assert match
         self.at = match.end()
@@ -119,7 +130,7 @@ class _Scanner:
         if len(path) > MAX_DEPTH:
             raise RecursionError(f"more than {MAX_DEPTH} levels")
         start = self.at
-        match self.text[start]:
+        match self.here():
             case "[":
                 self.array(path)
             case "{":
@@ -148,13 +159,17 @@ class _Scanner:
     def inside(self, closing: str) -> bool:
         """Moves to the next item of an array or inline table; past `closing` and False at its end."""
         self.skip_blank()
-        if self.text[self.at] == ",":
+        if self.here() == ",":
             self.at += 1
             self.skip_blank()
-        if self.text[self.at] == closing:
+        if self.here() in (closing, ""):
             self.at += 1
             return False
         return True
+
+    def here(self) -> str:
+        """The next character; empty at the end of the text."""
+        return self.text[self.at : self.at + 1]
 
     def string(self, quote: str) -> None:
         if not self.text.startswith(quote * 3, self.at):
@@ -164,7 +179,7 @@ class _Scanner:
             return
         self.at += 3
         while not self.text.startswith(quote * 3, self.at):
-            self.at += 2 if quote == '"' and self.text[self.at] == "\\" else 1
+            self.at += 2 if quote == '"' and self.here() == "\\" else 1
         self.at += 3
         # Up to two quotes may stand directly before the closing three and belong to the string.
         extra = 0

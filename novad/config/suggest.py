@@ -11,6 +11,7 @@ ALIASES: dict[str, tuple[str, str]] = {
     "availability": ("restart", "process-compose"),
     "cmd": ("command", ""),
     "deps": ("after", ""),
+    "depend_on": ("after", ""),
     "depends": ("after", ""),
     "depends_on": ("after", "docker compose"),
     "dir": ("cwd", ""),
@@ -91,8 +92,16 @@ def for_key(key: str, known: Iterable[str]) -> tuple[str, ...]:
     folded = key.lower().replace("-", "_")
     if folded in ABSENT and folded not in choices:
         return (ABSENT[folded],)
-    ours, tool = ALIASES.get(folded, ("", ""))
-    if ours and ours.split()[0] in choices:
-        calls = f" (`{key}` is what {tool} calls it)" if tool else ""
-        return (f"did you mean `{ours}`?{calls}",)
+    if (meant := counterpart(key, choices)) is not None:
+        _, tool = ALIASES[folded]
+        return (f"did you mean `{meant}`?" + (f" (`{key}` is what {tool} calls it)" if tool else ""),)
+    near = nearest(key, choices)
+    if near is None and (alias := nearest(key, ALIASES)) and (meant := counterpart(alias, choices)):
+        return (f"did you mean `{meant}`?",)
     return did_you_mean(key, choices)
+
+
+def counterpart(key: str, known: Iterable[str]) -> str | None:
+    """What to write here for a key of another tool, if `known` has it."""
+    ours, _ = ALIASES.get(key.lower().replace("-", "_"), ("", ""))
+    return ours if ours and ours.split()[0] in known else None

@@ -53,10 +53,16 @@ def process(cluster: Cluster, name: str) -> ProcessSpec:
     return found
 
 
+def refusal(config: str, **changes: Any) -> ConfigFaults | None:
+    """The report on a nova.toml; None where it compiles."""
+    try:
+        compile_cluster(config, **arguments(**changes))
+    except ConfigFaults as error:
+        return error
+    return None
+
+
 def faults(folder: Path, text: str, files: Mapping[str, str] | None = None, **changes: Any) -> list[str]:
     """The messages of all faults; none where the file compiles."""
-    try:
-        compiled(folder, text, files, **changes)
-    except ConfigFaults as error:
-        return [fault.message for fault in error.faults]
-    return []
+    report = refusal(write(folder, text, **(files or {})), **changes)
+    return [fault.message for fault in report.faults] if report else []
