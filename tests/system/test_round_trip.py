@@ -1,0 +1,165 @@
+"""boto3 through the whole cloud: the services as processes of their own, and all of them in one."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nova.testing import ServiceProcess
+
+from tests.system.round_trip import client, describe, round_trip, run_and_terminate, wait
+
+IMAGE = "ami-00000001"
+
+
+class Cloud:
+    """Services as processes; `url("api")` is where one listens."""
+
+    def __init__(self, stack: contextlib.ExitStack, folder: Path) -> None:
+        self.stack = stack
+        self.folder = folder
+        self.processes: dict[str, ServiceProcess] = {}
+        self.env = {
+            "NOVA_STATE_PATH": str(folder / "state"),
+            "NOVA_BROKER_PASSWORD_FILE": str(folder / "state/password"),
+            "NOVA_HOST": "",
+        }
+
+    def start(self, binary: str, *flags: str, host: str | None = None) -> ServiceProcess:
+        """Start a binary and return at once; `wait_ready` is the caller's."""
+        env = {**self.env, "NOVA_HOST": host or binary}
+        process = self.stack.enter_context(ServiceProcess(binary, *flags, env=env))
+        self.processes[host or binary] = process
+        return process
+
+    def url(self, name: str, path: str = "") -> str:
+        """From the log, which says on which free port a service listens."""
+        port = re.findall(rf"nova-{name} listens on port (\d+)", self.processes[f"nova-{name}"].log)[-1]
+        return f"http://127.0.0.1:{port}{path}"
+
+    @property
+    def urls(self) -> tuple[str, str]:
+        return self.url("api", "/services/Cloud"), self.url("objectstore")
+
+
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def cloud(stack: contextlib.ExitStack, tmp_path: Path) -> Cloud:
+    """The broker, then everybody else at once."""
+    cloud = Cloud(stack, tmp_path)
+    port_file = tmp_path / "port"
+    cloud.start("nova-broker", "--port=0", f"--port_file={port_file}").wait_ready()
+    cloud.env["NOVA_BROKER"] = f"amqp://127.0.0.1:{port_file.read_text().strip()}/"
+    for name in ("network", "volume", "scheduler"):
+        cloud.start(f"nova-{name}")
+    for host in ("compute-1", "compute-2"):
+        cloud.start("nova-compute", host=host)
+    cloud.start("nova-objectstore", "--objectstore_listen_port=0")
+    cloud.start("nova-api", "--api_listen_port=0")
+    for process in cloud.processes.values():
+        process.wait_ready(60.0)
+    return cloud
+
+
+def test_boto3_makes_the_round_trip_and_again_after_each_service_was_killed(cloud: Cloud) -> None:
+    round_trip(*cloud.urls)
+    for name in ("nova-network", "nova-volume", "nova-scheduler", "compute-1", "nova-broker"):
+        binary = "nova-compute" if name == "compute-1" else name
+        cloud.processes[name].process.kill()
+        cloud.processes[name].wait()
+        flags = (f"--port={cloud.env['NOVA_BROKER'][:-1].rpartition(':')[2]}",) if name == "nova-broker" else ()
+        cloud.start(binary, *flags, host=name).wait_ready()
+        run_and_terminate(client("ec2", cloud.urls[0]))
+
+
+def test_a_host_that_dies_with_a_guest_finds_it_again(cloud: Cloud) -> None:
+    ec2 = client("ec2", cloud.urls[0])
+    made = ec2.run_instances(ImageId=IMAGE, MinCount=4, MaxCount=4, InstanceType="m1.tiny")["Instances"]
+    instances = [item["InstanceId"] for item in made]
+    wait(ec2, "instance_running", InstanceIds=instances)
+    before = [describe(ec2, instance)["PrivateIpAddress"] for instance in instances]
+    for host in ("compute-1", "compute-2"):
+        cloud.processes[host].process.kill()
+        cloud.processes[host].wait()
+        cloud.start("nova-compute", host=host).wait_ready()
+    assert [describe(ec2, instance)["State"]["Name"] for instance in instances] == ["running"] * 4
+    assert [describe(ec2, instance)["PrivateIpAddress"] for instance in instances] == before
+    ec2.terminate_instances(InstanceIds=instances)
+    wait(ec2, "instance_terminated", InstanceIds=instances)
+
+
+def test_a_host_that_dies_while_building_builds_it_after_all(stack: contextlib.ExitStack, cloud: Cloud) -> None:
+    for host in ("compute-1", "compute-2"):
+        cloud.processes[host].signal("TERM")
+        assert cloud.processes[host].wait() == 0
+    deadly = cloud.start("nova-compute", "--fake_driver_crash=spawn:after", host="compute-1").wait_ready()
+    ec2 = client("ec2", cloud.urls[0])
+    made = ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="m1.tiny")["Instances"]
+    assert deadly.wait() == -9
+    assert describe(ec2, made[0]["InstanceId"])["State"]["Name"] == "pending"
+    cloud.start("nova-compute", host="compute-1").wait_ready()
+    wait(ec2, "instance_running", InstanceIds=[made[0]["InstanceId"]])
+
+
+@pytest.fixture
+def combined(stack: contextlib.ExitStack, tmp_path: Path) -> Cloud:
+    cloud = Cloud(stack, tmp_path)
+    flags = ("--objectstore_listen_port=0", "--api_listen_port=0")
+    process = cloud.start("nova-combined", *flags).wait_ready(60.0)
+    cloud.processes.update({"nova-api": process, "nova-objectstore": process})
+    return cloud
+
+
+def test_the_same_round_trip_passes_in_one_process(combined: Cloud) -> None:
+    round_trip(*combined.urls)
+    process = combined.processes["nova-combined"]
+    listening = [int(url.rpartition(":")[2].partition("/")[0]) for url in combined.urls]
+    process.signal("TERM")
+    assert process.wait() == 0
+    order = re.findall(r"(nova-\w+)(?:@\S+)? stops", process.log)
+    assert order == [f"nova-{name}" for name in TIERS]
+    assert "Traceback" not in process.log
+    for port in listening:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+
+
+TIERS = ("api", "scheduler", "compute", "volume", "network", "objectstore", "broker")
+
+
+def test_a_stop_in_one_process_finishes_the_instance_that_is_being_built(
+    stack: contextlib.ExitStack, tmp_path: Path
+) -> None:
+    cloud = Cloud(stack, tmp_path)
+    flags = ("--objectstore_listen_port=0", "--api_listen_port=0")
+    first = cloud.start("nova-combined", *flags, "--fake_driver_delay=1").wait_ready(60.0)
+    cloud.processes["nova-api"] = first
+    ec2 = client("ec2", cloud.url("api"))
+    made = ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="m1.tiny")["Instances"]
+    guests = Path(cloud.env["NOVA_STATE_PATH"], "instances", "nova-combined")
+    wait_building(ec2, made[0]["InstanceId"], tmp_path)
+    first.signal("TERM")
+    assert first.wait() == 0
+    assert [path.name for path in guests.iterdir()] == ["1.json"]
+    second = cloud.start("nova-combined", *flags).wait_ready(60.0)
+    cloud.processes["nova-api"] = second
+    assert describe(client("ec2", cloud.url("api")), made[0]["InstanceId"])["State"]["Name"] == "running"
+
+
+def wait_building(ec2, instance: str, folder: Path) -> None:
+    """Until the host has begun: the address is taken before the guest is made."""
+    found: dict = {}
+    for _ in range(600):
+        found = describe(ec2, instance)
+        if "PrivateIpAddress" in found:
+            break
+    assert found["State"]["Name"] == "pending"
