@@ -152,8 +152,9 @@ class Caller:
         message = self._message(waiter, now)  # raises for what JSON cannot carry, before anything waits
         self._waiting[request.unique_id] = waiter
         self._sweep.note(waiter.due_s)
-        if self._link.wait_writable(waiter.due_s - now_s) and request.unique_id in self._waiting:
-            self._link.send(message)
+        may_write = self._link.wait_writable(waiter.due_s - now_s)
+        if may_write and self._link.is_up() and request.unique_id in self._waiting:
+            self._link.send(message)  # otherwise `on_up` does
         return waiter
 
     def _request(self, context: Any, method: str, args: dict[str, Any]) -> wire.Request:

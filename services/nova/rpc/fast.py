@@ -10,9 +10,7 @@ mode and carries what was posted.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import socket
 import time
 from collections.abc import Callable
 
@@ -20,72 +18,21 @@ import amqp
 
 from nova import green
 from nova.broker import protocol
-from nova.rpc import frames, options
+from nova.rpc import frames, handshake
 from nova.rpc.errors import LinkLost, NoSuchTopic
+from nova.rpc.handshake import CONFIRMED, WORK
 from nova.rpc.topology import Plan
 from nova.rpc.transport import Delivery, Handler, Message, Post
 
 LOG = logging.getLogger(__name__)
 
-WORK, CONFIRMED = 1, 2
 READ_BYTES = 262_144
 WRITE_HIGH_WATER = 8 * 1024 * 1024
-HANDSHAKE_S = 10.0
-CONNECT_S = 5.0
 
 
 def open_session(plan: Plan, handler: Handler) -> FastSession:
     """Connect, log in, declare. Raises `OSError` or py-amqp's errors."""
-    address = options.broker_address()
-    connection = amqp.Connection(
-        f"{address.host}:{address.port}",
-        address.user,
-        address.password,
-        virtual_host=address.virtual_host,
-        login_method="PLAIN",
-        heartbeat=int(options.FLAGS.rpc_heartbeat),
-        connect_timeout=CONNECT_S,
-        client_properties={"product": "nova"},
-    )
-    guard = green.spawn_after(HANDSHAKE_S, _shut, connection)
-    try:
-        connection.connect()
-        _declare(connection, plan)
-    except BaseException:
-        _shut(connection)
-        if connection.transport is not None:
-            connection.transport.close()
-        raise
-    finally:
-        guard.cancel()
-    return FastSession(connection, plan, handler)
-
-
-def _shut(connection: amqp.Connection) -> None:
-    """Let whoever reads the connection find its end. Closing the descriptor under a reader would leave it
-    asleep.
-    """
-    transport = getattr(connection, "_transport", None)
-    if transport is not None and transport.sock is not None:
-        with contextlib.suppress(OSError):
-            transport.sock.shutdown(socket.SHUT_RDWR)
-
-
-def _declare(connection: amqp.Connection, plan: Plan) -> None:
-    channel = connection.channel(WORK)
-    for exchange in plan.exchanges:
-        channel.exchange_declare(exchange.name, exchange.kind, durable=exchange.durable, auto_delete=False)
-    for queue in plan.queues:
-        channel.queue_declare(
-            queue.name,
-            durable=queue.durable,
-            exclusive=queue.exclusive,
-            auto_delete=False,
-            arguments=queue.arguments,
-        )
-        for exchange_name, key in queue.bindings:
-            channel.queue_bind(queue.name, exchange_name, key)
-    connection.channel(CONFIRMED).confirm_select()
+    return FastSession(handshake.connect(plan), plan, handler)
 
 
 class FastSession:
@@ -95,8 +42,6 @@ class FastSession:
         transport = connection.transport
         self._connection = connection  # keeps the socket from being collected
         self._socket = transport.sock
-        if not isinstance(self._socket, green.GreenSocket):
-            self._socket = green.GreenSocket(self._socket)
         self._leftover = bytes(transport._read_buffer)
         self._frame_max = connection.frame_max
         self._heartbeat_s = connection.heartbeat or 0
@@ -314,7 +259,7 @@ class FastSession:
             closed.wait(timeout_s)
         self._is_closing = True
         self._settle_waiters()
-        _shut(self._connection)
+        handshake.shut(self._connection)
 
     def _settle_waiters(self) -> None:
         awaited, self._awaited = self._awaited, {}
@@ -383,5 +328,5 @@ class FastSession:
                 green.sleep(0.1)  # the hub may have stood still, not the broker: let the reader look first
                 if time.monotonic() - self._read_s > 2 * self._heartbeat_s:
                     LOG.warning("the broker was silent for %d s", 2 * self._heartbeat_s)
-                    _shut(self._connection)
+                    handshake.shut(self._connection)
                     return

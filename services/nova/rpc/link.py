@@ -42,7 +42,8 @@ class Link:
         self._open = opener
         self._posts: dict[Post, None] = {}
         self._owner: green.GreenThread | None = None
-        self._is_up = green.Event()
+        self._is_ready = False
+        self._came_up = green.Event()
         self._closing = green.Event()
 
     def start(self) -> None:
@@ -51,7 +52,8 @@ class Link:
             self._owner = green.spawn(self._own)
 
     def is_up(self) -> bool:
-        return self.session is not None
+        """All consumers are confirmed. Deliveries may come, and be answered, a moment earlier."""
+        return self._is_ready
 
     def is_closed(self) -> bool:
         return bool(self._closing.ready())
@@ -59,13 +61,13 @@ class Link:
     def wait_up(self, timeout_s: float | None = None) -> None:
         """Wait for confirmed consumers. Raises `RPCTimeout` with the reason, `LinkClosed` after `close`."""
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        while self.session is None:
+        while not self._is_ready:
             if self.is_closed():
                 raise LinkClosed(f"{self.name}: closed")
             left_s = None if deadline_s is None else deadline_s - time.monotonic()
             if left_s is not None and left_s <= 0:
                 raise RPCTimeout(f"{self.name}: no connection to the broker in {timeout_s} s: {self.reason}")
-            self._is_up.wait(left_s)
+            self._came_up.wait(left_s)
 
     def send(self, message: Message) -> bool:
         """Publish without a promise; False while there is no connection."""
@@ -132,13 +134,13 @@ class Link:
         if self._owner is not None and self._owner is not green.getcurrent():
             # It may be inside a handshake; that connection is thrown away with it.
             self._owner.kill()
-        self.session = None
+        self.session, self._is_ready = None, False
         for post in self._posts:
             post.settle(LinkClosed(f"{self.name}: closed before the broker confirmed; outcome unknown"))
         self._wake()
 
     def _wake(self) -> None:
-        event, self._is_up = self._is_up, green.Event()
+        event, self._came_up = self._came_up, green.Event()
         event.send()
 
     def _own(self) -> None:
@@ -155,8 +157,12 @@ class Link:
         except Exception as error:  # whatever kombu, py-amqp and the operating system raise: all mean "not now"
             self._note(f"cannot connect: {error or type(error).__name__}")
             return False
+        self.session = session
+        for post in self._posts:
+            if not post.is_settled():
+                session.post(post)
         try:
-            session.run(lambda: self._up(session))
+            session.run(self._up)
         except (LinkLost, OSError) as error:
             self._note(str(error) or type(error).__name__)
         finally:
@@ -170,18 +176,14 @@ class Link:
             LOG.warning("%s: link to the broker: %s; trying again", self.name, reason)
         self.reason = reason
 
-    def _up(self, session: Session) -> None:
-        if self.reason:
-            LOG.info("%s: link to the broker is up", self.name)
-        self.session, self.reason = session, ""
-        for post in self._posts:
-            if not post.is_settled():
-                session.post(post)
+    def _up(self) -> None:
+        LOG.info("%s: link to the broker is up", self.name)
+        self._is_ready, self.reason = True, ""
         self._wake()
         self._handler.on_up()
 
     def _down(self) -> bool:
-        was_up, self.session = self.session is not None, None
+        was_up, self._is_ready, self.session = self._is_ready, False, None
         if was_up and not self.is_closed():
             self._handler.on_down(self.reason)
         return was_up

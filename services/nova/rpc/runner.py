@@ -19,7 +19,7 @@ from nova.rpc.redelivery import MAX_TRIES
 
 LOG = logging.getLogger(__name__)
 
-RETRY_FIRST_S = 0.2
+RETRY_FIRST_S = 0.1
 
 Dispatch = Callable[[Any, str, dict[str, Any]], Any]
 
@@ -63,7 +63,7 @@ class Runner:
         delay_s = RETRY_FIRST_S
         while outcome.error is not None and outcome.tries < MAX_TRIES and self.is_idempotent(call.method):
             green.sleep(delay_s)
-            delay_s *= 5
+            delay_s *= 4
             outcome = self._try(call, self._dispatch, send_item, outcome.tries + 1)
         return outcome
 

@@ -58,6 +58,7 @@ class Server:
         self._busy = 0
         self._idle = green.Event()
         self._running: dict[str, Call] = {}
+        self._replacing: dict[str, green.Event] = {}
         self._answered = Answered()
         self._sweep = Sweep(self._say_alive)
         self._exchange: str = FLAGS.control_exchange
@@ -174,6 +175,8 @@ class Server:
             return
         if not request.unique_id:
             request.unique_id = uuid.uuid4().hex  # made by hand: cannot be told from its copies
+        if request.unique_id in self._replacing:
+            self._replacing[request.unique_id].wait()
         if self._joins(request, delivery):
             return
         is_journaled = self._is_journaled(request, delivery)
@@ -329,7 +332,14 @@ class Server:
         else:
             key = topology.server_key(self.topic, self.host if delivery.consumer in BY_HOST else None)
             key = topology.nested_key(key) if delivery.consumer in LANES else key
-        self._replace(delivery, wire.encode_request(request), key)
+        replaced = self._replacing[request.unique_id] = green.Event()
+        try:
+            self._replace(delivery, wire.encode_request(request), key)
+            # The copy may be here already, and deadly: it begins when the broker has this acknowledgement.
+            self._link.flush(PUBLISH_S)
+        finally:
+            del self._replacing[request.unique_id]
+            replaced.send()
 
     def _replace(self, delivery: Delivery, body: bytes, key: str) -> None:
         """Publish the message anew, and acknowledge this one when the broker has the other."""

@@ -6,7 +6,12 @@
 from __future__ import annotations
 
 import os
+import selectors
 import socket
+import subprocess
+import sys
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +26,7 @@ from nova.rpc import fake
 RABBITMQ = os.environ.get("NOVA_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672/")
 TRANSPORT = os.environ.get("NOVA_TEST_RPC_TRANSPORT", "auto")
 PATIENCE_S = 10.0
+SERVICES = Path(__file__).parents[3] / "services"
 
 
 class Bus:
@@ -96,7 +102,17 @@ def rabbitmq_url() -> str:
 BROKERS = ["fake", "rabbitmq"] if TRANSPORT == "auto" else ["rabbitmq"]
 
 
-@pytest.fixture(params=BROKERS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of `bus` run on every broker; those of processes and connections on the real ones."""
+    if "bus" in metafunc.fixturenames:
+        needs_broker = {"proxy", "victims"} & set(metafunc.fixturenames)
+        brokers = [name for name in BROKERS if not needs_broker or name != "fake"]
+        if "fake_bus" in metafunc.fixturenames:
+            brokers = ["fake"]
+        metafunc.parametrize("bus", brokers, indirect=True)
+
+
+@pytest.fixture
 def bus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bus]:
     flags: dict[str, Any] = {"state_path": str(tmp_path), "rpc_transport": TRANSPORT}
     if request.param == "fake":
@@ -109,6 +125,181 @@ def bus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bus]:
             yield bus
         finally:
             bus.close()
+
+
+@pytest.fixture
+def fake_bus(bus: Bus) -> Bus:
+    """The fake broker alone, for its faults."""
+    return bus
+
+
+class Proxy:
+    """A TCP proxy in a native thread, with the faults of a network."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.target = target
+        self.accepted = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._peers: dict[socket.socket, socket.socket] = {}
+        self._is_down = self._is_frozen = self._is_closed = False
+        self._cut_after: int | None = None
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def cut(self) -> None:
+        """Every connection ends now."""
+        with self._lock:
+            for end in list(self._peers):
+                self._drop(end)
+
+    def down(self, is_down: bool = True) -> None:
+        """Connections end, new ones are refused."""
+        self._is_down = is_down
+        if is_down:
+            self.cut()
+
+    def freeze(self, is_frozen: bool = True) -> None:
+        """Nothing passes, nothing ends: a black hole."""
+        self._is_frozen = is_frozen
+
+    def cut_in_mid_frame(self, after_bytes: int) -> None:
+        """The next bytes from the broker pass, then the connection ends."""
+        self._cut_after = after_bytes
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._thread.join(5)
+        self.cut()
+        self._listener.close()
+        self._selector.close()
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            for key, _ in self._selector.select(0.02):
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif not self._is_frozen:
+                    with self._lock:
+                        self._forward(key.fileobj)
+            if self._is_frozen:
+                threading.Event().wait(0.02)
+
+    def _accept(self) -> None:
+        near, _ = self._listener.accept()
+        if self._is_down:
+            near.close()
+            return
+        self.accepted += 1
+        far = socket.create_connection(self.target)
+        with self._lock:
+            for end, other in ((near, far), (far, near)):
+                self._peers[end] = other
+                self._selector.register(end, selectors.EVENT_READ, data=end is far)
+
+    def _forward(self, end: socket.socket) -> None:
+        if end not in self._peers:
+            return
+        try:
+            data = end.recv(65536)
+            if data and self._cut_after is not None and self._selector.get_key(end).data:
+                data, self._cut_after = data[: self._cut_after], None
+                self._peers[end].sendall(data)
+                data = b""
+            if data:
+                self._peers[end].sendall(data)
+                return
+        except OSError:
+            pass
+        self._drop(end)
+
+    def _drop(self, end: socket.socket) -> None:
+        for each in (end, self._peers.get(end)):
+            if each is not None and each in self._peers:
+                del self._peers[each]
+                self._selector.unregister(each)
+                each.close()
+
+
+@pytest.fixture
+def proxy(bus: Bus) -> Iterator[Proxy]:
+    """Between this test and the broker, for `bus` alone."""
+    address = rpc.broker_address()
+    proxy = Proxy((address.host, address.port))
+    url = f"amqp://{address.user}:{address.password}@127.0.0.1:{proxy.port}/"
+    try:
+        with FLAGS.override(broker=url):
+            yield proxy
+            rpc.cleanup()
+    finally:
+        proxy.close()
+
+
+class Victims:
+    """Processes that run `victim.py`, and the log that they write."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.folder = bus.state_path
+        self._processes: list[subprocess.Popen] = []
+
+    def start(self, host: str = "h1", *flags: str) -> subprocess.Popen:
+        """Returns when it consumes."""
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                str(Path(__file__).with_name("victim.py")),
+                f"--broker={FLAGS.broker}",
+                f"--state_path={self.folder}",
+                f"--rpc_transport={TRANSPORT}",
+                *flags,
+                self.bus.topic,
+                host,
+                str(self.folder),
+            ],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(SERVICES), "PYTHONWARNINGS": "ignore"},
+        )
+        self._processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        return process
+
+    def log(self) -> list[str]:
+        """What ran, without the process ids."""
+        path = self.folder / "log"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.rpartition(" ")[0] for line in lines]
+
+    def wait_log(self, count: int, word: str = "") -> None:
+        """Wait until the log has `count` lines that begin with `word`."""
+        until_s = time.monotonic() + PATIENCE_S
+        while sum(line.startswith(word) for line in self.log()) < count:
+            assert time.monotonic() < until_s, f"{count} lines {word} expected, got {self.log()}"
+            green.sleep(0.01)
+
+    def go(self) -> None:
+        """Let `hold` return."""
+        (self.folder / "go").touch()
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+@pytest.fixture
+def victims(bus: Bus) -> Iterator[Victims]:
+    victims = Victims(bus)
+    try:
+        yield victims
+    finally:
+        victims.close()
 
 
 class Latch:
