@@ -48,12 +48,26 @@ class Runner:
         self._dispatch = dispatch
         self._method_of = method_of or (lambda name: None)
         self._recover = recover
+        self._marks: dict[str, tuple[bool, bool]] = {}
 
     def is_idempotent(self, method: str) -> bool:
-        return bool(getattr(self._method_of(method), "rpc_idempotent", False))
+        return self._marks_of(method)[0]
 
     def is_long_running(self, method: str) -> bool:
-        return bool(getattr(self._method_of(method), "rpc_long_running", False))
+        return self._marks_of(method)[1]
+
+    def _marks_of(self, name: str) -> tuple[bool, bool]:
+        known = self._marks.get(name)
+        if known is not None:
+            return known
+        method = self._method_of(name)
+        marks = (
+            bool(getattr(method, "rpc_idempotent", False)),
+            bool(getattr(method, "rpc_long_running", False)),
+        )
+        if method is not None:  # names come from outside: remember those that exist, not those that are tried
+            self._marks[name] = marks
+        return marks
 
     def run(self, call: Call, send_item: Callable[[bytes], None]) -> Outcome:
         """Never raises, except for a greenlet that is killed."""

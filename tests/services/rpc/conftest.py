@@ -6,88 +6,44 @@
 from __future__ import annotations
 
 import os
-import selectors
 import socket
-import subprocess
-import sys
-import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import amqp
 import pytest
-from nova import context, green, rpc
+from nova import rpc
 from nova.flags import FLAGS
-from nova.rpc import fake
+from nova.rpc.options import broker_address
 
-RABBITMQ = os.environ.get("NOVA_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672/")
+from tests.services.broker.conftest import BrokerProcess
+from tests.services.rpc.running import Bus, Latch, Proxy, Victims
+
+RABBITMQ = "amqp://guest:guest@127.0.0.1:5672/"
 TRANSPORT = os.environ.get("NOVA_TEST_RPC_TRANSPORT", "auto")
-PATIENCE_S = 10.0
-SERVICES = Path(__file__).parents[3] / "services"
 
 
-class Bus:
-    """A topic of its own on some broker, and what a test needs around it."""
-
-    def __init__(self, name: str, state_path: Path) -> None:
-        self.name = name
-        self.topic = f"t{uuid.uuid4().hex[:10]}"
-        self.context = context.RequestContext(user_id="user", project_id="project", request_id="req-1")
-        self.state_path = state_path
-        self._servers: list[Any] = []
-
-    def serve(self, dispatch: Callable, host: str = "h1", prefetch: int | None = None, **options: Any) -> Any:
-        """A started server, closed at the end of the test."""
-        server = rpc.get_server(self.topic, host, dispatch, prefetch, **options)
-        self._servers.append(server)
-        server.start(PATIENCE_S)
-        return server
-
-    def call(self, method: str, host: str | None = None, timeout: float | None = PATIENCE_S, **args: Any) -> Any:
-        topic = f"{self.topic}.{host}" if host else self.topic
-        return rpc.call(self.context, topic, {"method": method, "args": args}, timeout)
-
-    def cast(self, method: str, host: str | None = None, **args: Any) -> None:
-        topic = f"{self.topic}.{host}" if host else self.topic
-        rpc.cast(self.context, topic, {"method": method, "args": args})
-
-    def depth(self, queue: str | None = None) -> int:
-        """Messages that wait in a queue (default: the topic's)."""
-        name = queue or self.topic
-        if self.name == "fake":
-            return fake.broker.depth(name)
-        with self.connection() as connection:
-            return connection.channel().queue_declare(name, passive=True).message_count
-
-    def connection(self) -> amqp.Connection:
-        address = rpc.broker_address()
-        host = f"{address.host}:{address.port}"
-        connection = amqp.Connection(host, address.user, address.password, login_method="PLAIN")
-        connection.connect()
-        return connection
-
-    def close(self) -> None:
-        for server in self._servers:
-            server.close()
-        rpc.cleanup()
-        if self.name == "fake":
-            fake.broker.__init__()
-            return
-        with self.connection() as connection:
-            for name in queue_names(self.topic):
-                connection.channel().queue_delete(name)
-            connection.channel().exchange_delete(f"{self.topic}_fanout")
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "everywhere: kills processes on RabbitMQ as well, where one answers")
 
 
-def queue_names(topic: str) -> list[str]:
-    keys = [topic, *(f"{topic}.h{n}" for n in (1, 2))]
-    return [*keys, *(f"{key}+nested" for key in keys), f"{topic}+suspects"]
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Calls are tested on every broker; what processes and connections do on nova-broker, to save time."""
+    names = set(metafunc.fixturenames)
+    if "bus" not in names:
+        return
+    brokers = ["fake", "nova-broker", "rabbitmq"] if TRANSPORT == "auto" else ["nova-broker"]
+    if "fake_bus" in names:
+        brokers = ["fake"]
+    elif names & {"proxy", "own_broker"}:
+        brokers = ["nova-broker"]
+    elif "victims" in names:
+        is_everywhere = metafunc.definition.get_closest_marker("everywhere") is not None
+        brokers = [name for name in brokers if name == "nova-broker" or (is_everywhere and name != "fake")]
+    metafunc.parametrize("bus", brokers, indirect=True)
 
 
-def rabbitmq_url() -> str:
+def require_rabbitmq() -> None:
     """Skips, or fails where NOVA_TEST_REQUIRE asks for it, when RabbitMQ does not answer."""
     try:
         socket.create_connection(("127.0.0.1", 5672), 1).close()
@@ -96,20 +52,14 @@ def rabbitmq_url() -> str:
         if "rabbitmq" in os.environ.get("NOVA_TEST_REQUIRE", ""):
             pytest.fail(reason)
         pytest.skip(reason)
-    return RABBITMQ
 
 
-BROKERS = ["fake", "rabbitmq"] if TRANSPORT == "auto" else ["rabbitmq"]
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of `bus` run on every broker; those of processes and connections on the real ones."""
-    if "bus" in metafunc.fixturenames:
-        needs_broker = {"proxy", "victims"} & set(metafunc.fixturenames)
-        brokers = [name for name in BROKERS if not needs_broker or name != "fake"]
-        if "fake_bus" in metafunc.fixturenames:
-            brokers = ["fake"]
-        metafunc.parametrize("bus", brokers, indirect=True)
+@pytest.fixture(scope="session")
+def nova_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """One for all tests; each has names of its own on it."""
+    broker = BrokerProcess(tmp_path_factory.mktemp("broker"))
+    yield broker
+    broker.terminate()
 
 
 @pytest.fixture
@@ -117,8 +67,11 @@ def bus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bus]:
     flags: dict[str, Any] = {"state_path": str(tmp_path), "rpc_transport": TRANSPORT}
     if request.param == "fake":
         flags["fake_rabbit"] = True
+    elif request.param == "rabbitmq":
+        require_rabbitmq()
+        flags["broker"] = RABBITMQ
     else:
-        flags["broker"] = rabbitmq_url()
+        flags["broker"] = request.getfixturevalue("nova_broker").url
     with FLAGS.override(**flags):
         bus = Bus(request.param, tmp_path)
         try:
@@ -133,164 +86,47 @@ def fake_bus(bus: Bus) -> Bus:
     return bus
 
 
-class Proxy:
-    """A TCP proxy in a native thread, with the faults of a network."""
+class OwnBroker:
+    """A nova-broker that may be killed, and started again at the same port with what it had on disk."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
-        self.target = target
-        self.accepted = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._peers: dict[socket.socket, socket.socket] = {}
-        self._is_down = self._is_frozen = self._is_closed = False
-        self._cut_after: int | None = None
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.process = BrokerProcess(folder)
 
-    def cut(self) -> None:
-        """Every connection ends now."""
-        with self._lock:
-            for end in list(self._peers):
-                self._drop(end)
+    def kill(self) -> None:
+        if self.process.process.returncode is None:
+            self.process.kill()
 
-    def down(self, is_down: bool = True) -> None:
-        """Connections end, new ones are refused."""
-        self._is_down = is_down
-        if is_down:
-            self.cut()
+    def start(self) -> None:
+        self.process = BrokerProcess(self._folder, port=self.process.port)
 
-    def freeze(self, is_frozen: bool = True) -> None:
-        """Nothing passes, nothing ends: a black hole."""
-        self._is_frozen = is_frozen
 
-    def cut_in_mid_frame(self, after_bytes: int) -> None:
-        """The next bytes from the broker pass, then the connection ends."""
-        self._cut_after = after_bytes
-
-    def close(self) -> None:
-        self._is_closed = True
-        self._thread.join(5)
-        self.cut()
-        self._listener.close()
-        self._selector.close()
-
-    def _run(self) -> None:
-        while not self._is_closed:
-            for key, _ in self._selector.select(0.02):
-                if key.fileobj is self._listener:
-                    self._accept()
-                elif not self._is_frozen:
-                    with self._lock:
-                        self._forward(key.fileobj)
-            if self._is_frozen:
-                threading.Event().wait(0.02)
-
-    def _accept(self) -> None:
-        near, _ = self._listener.accept()
-        if self._is_down:
-            near.close()
-            return
-        self.accepted += 1
-        far = socket.create_connection(self.target)
-        with self._lock:
-            for end, other in ((near, far), (far, near)):
-                self._peers[end] = other
-                self._selector.register(end, selectors.EVENT_READ, data=end is far)
-
-    def _forward(self, end: socket.socket) -> None:
-        if end not in self._peers:
-            return
-        try:
-            data = end.recv(65536)
-            if data and self._cut_after is not None and self._selector.get_key(end).data:
-                data, self._cut_after = data[: self._cut_after], None
-                self._peers[end].sendall(data)
-                data = b""
-            if data:
-                self._peers[end].sendall(data)
-                return
-        except OSError:
-            pass
-        self._drop(end)
-
-    def _drop(self, end: socket.socket) -> None:
-        for each in (end, self._peers.get(end)):
-            if each is not None and each in self._peers:
-                del self._peers[each]
-                self._selector.unregister(each)
-                each.close()
+@pytest.fixture
+def own_broker(bus: Bus, tmp_path: Path) -> Iterator[OwnBroker]:
+    """A nova-broker of the test's own."""
+    own = OwnBroker(tmp_path / "own")
+    try:
+        with FLAGS.override(broker=own.process.url):
+            yield own
+            bus.end_servers()
+            rpc.cleanup()
+    finally:
+        own.kill()
 
 
 @pytest.fixture
 def proxy(bus: Bus) -> Iterator[Proxy]:
     """Between this test and the broker, for `bus` alone."""
-    address = rpc.broker_address()
+    address = broker_address()
     proxy = Proxy((address.host, address.port))
     url = f"amqp://{address.user}:{address.password}@127.0.0.1:{proxy.port}/"
     try:
         with FLAGS.override(broker=url):
             yield proxy
+            bus.end_servers()
             rpc.cleanup()
     finally:
         proxy.close()
-
-
-class Victims:
-    """Processes that run `victim.py`, and the log that they write."""
-
-    def __init__(self, bus: Bus) -> None:
-        self.bus = bus
-        self.folder = bus.state_path
-        self._processes: list[subprocess.Popen] = []
-
-    def start(self, host: str = "h1", *flags: str) -> subprocess.Popen:
-        """Returns when it consumes."""
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                str(Path(__file__).with_name("victim.py")),
-                f"--broker={FLAGS.broker}",
-                f"--state_path={self.folder}",
-                f"--rpc_transport={TRANSPORT}",
-                *flags,
-                self.bus.topic,
-                host,
-                str(self.folder),
-            ],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(SERVICES), "PYTHONWARNINGS": "ignore"},
-        )
-        self._processes.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        return process
-
-    def log(self) -> list[str]:
-        """What ran, without the process ids."""
-        path = self.folder / "log"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [line.rpartition(" ")[0] for line in lines]
-
-    def wait_log(self, count: int, word: str = "") -> None:
-        """Wait until the log has `count` lines that begin with `word`."""
-        until_s = time.monotonic() + PATIENCE_S
-        while sum(line.startswith(word) for line in self.log()) < count:
-            assert time.monotonic() < until_s, f"{count} lines {word} expected, got {self.log()}"
-            green.sleep(0.01)
-
-    def go(self) -> None:
-        """Let `hold` return."""
-        (self.folder / "go").touch()
-
-    def close(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
 
 
 @pytest.fixture
@@ -300,21 +136,6 @@ def victims(bus: Bus) -> Iterator[Victims]:
         yield victims
     finally:
         victims.close()
-
-
-class Latch:
-    """Lets a method wait until the test says go, and the test until the method has begun."""
-
-    def __init__(self) -> None:
-        self.begun = green.Queue()
-        self.go = green.Event()
-
-    def hold(self, value: Any = None) -> Any:
-        self.begun.put(value)
-        return self.go.wait(PATIENCE_S)
-
-    def wait_begun(self, count: int = 1) -> list[Any]:
-        return [self.begun.get(timeout=PATIENCE_S) for _ in range(count)]
 
 
 @pytest.fixture

@@ -174,8 +174,8 @@ def test_a_silent_service_is_given_up_after_the_timeout(bus, latch) -> None:
 
 
 def test_a_long_call_is_kept_alive_beyond_its_timeout(bus) -> None:
-    bus.serve(lambda c, m, a: green.sleep(1.0) or "done")
-    assert bus.call("long", timeout=0.3) == "done"
+    bus.serve(lambda c, m, a: green.sleep(0.5) or "done")
+    assert bus.call("long", timeout=0.2) == "done"
 
 
 def test_the_limit_ends_a_call_that_is_still_alive(bus) -> None:

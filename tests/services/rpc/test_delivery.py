@@ -9,6 +9,7 @@ from nova import green, rpc
 from nova.rpc import topology, wire
 
 
+@pytest.mark.everywhere
 def test_a_call_whose_process_is_killed_is_run_by_another(bus, victims) -> None:
     first = victims.start("h1")
     call = green.spawn(bus.call, "hold", name="x")
@@ -62,6 +63,7 @@ def test_the_services_own_recovery_answers_for_a_call_that_had_begun(bus, victim
     assert call.wait() == "recovered hold"
 
 
+@pytest.mark.everywhere
 def test_a_deadly_message_is_tried_three_times_and_buried_with_the_reason(bus, victims) -> None:
     victims.start("h1")
     call = green.spawn(bus.call, "die")

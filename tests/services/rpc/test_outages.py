@@ -183,3 +183,37 @@ def wait_until(holds, patience_s: float = 8.0) -> None:
     while not holds():
         assert time.monotonic() < until_s, "did not happen in time"
         green.sleep(0.01)
+
+
+def test_a_call_in_flight_survives_a_broker_that_is_killed_and_comes_back(bus, own_broker, latch) -> None:
+    server = bus.serve(lambda c, m, a: latch.hold())
+    call = green.spawn(bus.call, "work")
+    latch.wait_begun()
+    own_broker.kill()
+    wait_until(lambda: not server.is_up())
+    own_broker.start()
+    latch.go.send("done")
+    assert call.wait() == "done"
+
+
+def test_casts_that_were_accepted_survive_a_broker_that_is_killed(bus, own_broker) -> None:
+    ran = []
+    server = bus.serve(lambda c, m, a: ran.append(a["n"]), host="h1")
+    server.stop()
+    accepted = []
+
+    def cast_all():
+        for n in range(200):
+            bus.cast("work", n=n)
+            accepted.append(n)
+
+    casting = green.spawn(cast_all)
+    wait_until(lambda: len(accepted) > 20)
+    own_broker.kill()
+    green.sleep(0.05)
+    own_broker.start()
+    casting.wait()
+    bus.serve(lambda c, m, a: ran.append(a["n"]), host="h2")
+    wait_until(lambda: len(set(ran)) == 200)
+    assert sorted(set(ran)) == accepted
+    assert len(ran) <= 201
