@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -24,7 +22,9 @@ from novad.client.commands import VERBS
 from novad.client.grammar import ReaderGone, VerbGroup, as_novad_error, global_options
 from novad.core.errors import NovadError
 from novad.core.place import Place
-from novad.core.spec import Cluster
+
+if TYPE_CHECKING:
+    from novad.core.spec import Cluster
 
 INTERRUPTED = 130
 
@@ -115,6 +115,9 @@ def tell(error: NovadError, app: App) -> None:
 
 def confess(error: Exception, app: App) -> int:
     """A defect of novad: one line, and the traceback in a file."""
+    import tempfile
+    import traceback
+
     name = f"novad-error-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
     text = "".join(traceback.format_exception(error))
     where = "nowhere: no directory could be written"

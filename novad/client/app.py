@@ -13,16 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from novad.client.launch import connect_or_launch, connect_or_revive
-from novad.client.link import Link
+from novad.client.link import Link, connect
 from novad.client.project import find_place
 from novad.client.terminal import Terminal
 from novad.core.errors import NotRunning
 from novad.core.place import Place
-from novad.core.spec import Cluster
 from novad.core.wire import Request
+
+if TYPE_CHECKING:
+    from novad.core.spec import Cluster
 
 SCHEMA = 1
 
@@ -89,7 +90,17 @@ class App:
 
     def link(self) -> Link:
         """A link to the running daemon, or to a new one if it was killed. Raises `NotRunning`."""
-        return connect_or_revive(self.place(), self.trace)
+        place = self.place()
+        try:
+            return connect(place, self.trace)
+        except NotRunning:
+            from novad.client.launch import connect_or_revive
+
+            return connect_or_revive(place, self.trace)
+
+    def link_at_once(self) -> Link:
+        """A link to a daemon that answers now; nothing is started. Raises `NotRunning`."""
+        return connect(self.place(), self.trace)
 
     def link_or_none(self) -> Link | None:
         try:
@@ -99,6 +110,8 @@ class App:
 
     def link_or_launch(self) -> tuple[Link, bool]:
         """A link, and whether the daemon was started for it."""
+        from novad.client.launch import connect_or_launch
+
         return connect_or_launch(self.place(missing_ok=False), self.trace)
 
     def trace(self, request: Request) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,13 +51,17 @@ def find_place(
             f"namespace `{chosen}`: only letters, digits, dot, dash and underscore, at most 64",
             "novad --namespace ci status",
         )
-    return place(
-        os.path.realpath(config),
-        chosen,
-        environ.get("XDG_RUNTIME_DIR") or None,
-        tempfile.gettempdir(),
-        os.getuid(),
-    )
+    runtime_dir = environ.get("XDG_RUNTIME_DIR") or None
+    return place(os.path.realpath(config), chosen, runtime_dir, temporary_dir(runtime_dir), os.getuid())
+
+
+def temporary_dir(runtime_dir: str | None) -> str:
+    """Where sockets go without a runtime directory; the import costs milliseconds and is not made for nothing."""
+    if runtime_dir:
+        return ""
+    import tempfile
+
+    return tempfile.gettempdir()
 
 
 def nearest(start: Path) -> Path | None:
