@@ -161,7 +161,7 @@ def start(ctx: click.Context) -> int:
 
 def is_up(app: App) -> bool:
     try:
-        app.link().close()
+        app.link_at_once().close()
     except NovadError:
         return False
     return True

@@ -13,7 +13,7 @@ PATIENCE_S = 0.3
 def known_processes(app: App) -> list[dict[str, Any]]:
     """The processes of the running daemon; nothing where none answers at once."""
     try:
-        with app.link() as link:
+        with app.link_at_once() as link:
             return link.request("status", PATIENCE_S, names=[], usage=False)["processes"]
     except NovadError:
         return []
