@@ -165,8 +165,14 @@ class Service:
         self._lag = lag_s
 
     def report_state(self) -> None:
-        """One heartbeat. A database that is away is logged once, and once more when it is back."""
-        self._report_row(self.state)
+        """One heartbeat. A database that is away is logged once, and once more when it is back.
+
+        A service that the broker cannot reach says so in its row, and no scheduler chooses it.
+        """
+        state = self.state
+        if state == "ready" and not self._server.is_up():
+            state = "disconnected"  # the heart beats, but nothing can be asked
+        self._report_row(state)
 
     def samples(self) -> Iterable[metrics.Sample]:
         """What this service adds to the metrics of its process."""
