@@ -97,11 +97,13 @@ class Channel:
         """A frame after basic.publish. Raises `AmqpFault` where it is not the one that must follow."""
         if self._header is None:
             if kind != protocol.HEADER:
-                raise AmqpFault(UNEXPECTED_FRAME, f"expected content header for class 60, got {_describe(kind)}")
+                text = "expected content header for class 60, got non content header frame instead"
+                raise AmqpFault(UNEXPECTED_FRAME, text, protocol.BASIC_PUBLISH)
             self._receive_header(payload)
             return
         if kind != protocol.BODY:
-            raise AmqpFault(UNEXPECTED_FRAME, f"expected content body, got {_describe(kind)}")
+            text = "expected content body, got non content body frame instead"
+            raise AmqpFault(UNEXPECTED_FRAME, text, protocol.BASIC_PUBLISH)
         if len(payload) == self._missing and not self._parts:
             self._publish(payload)
             return
@@ -245,6 +247,8 @@ class Channel:
             queue.settle(delivery.message)
             if queue.backlog:
                 queue.pump()
+        if self.prefetch_limit:
+            self.pump_consumers()  # the channel's other queues waited for the same room
 
     def reject(self, tag: int, is_multiple: bool, is_requeued: bool) -> None:
         """Raises `AmqpFault` for a tag that is not outstanding."""
@@ -255,6 +259,8 @@ class Channel:
         for delivery in deliveries:
             delivery.queue.reject(delivery.message)
             delivery.queue.pump()
+        if self.prefetch_limit:
+            self.pump_consumers()
 
     def _take(self, tag: int, is_multiple: bool) -> list[Delivery]:
         unacked = self.unacked
@@ -365,8 +371,3 @@ class Channel:
         connection.send(
             protocol.content(self.number, method_payload, message.header, message.body, connection.frame_max)
         )
-
-
-def _describe(kind: int) -> str:
-    names = {protocol.METHOD: "a method", protocol.HEADER: "a content header", protocol.BODY: "a content body"}
-    return f"{names.get(kind, f'a frame of type {kind}')} instead"

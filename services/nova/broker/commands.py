@@ -110,7 +110,7 @@ def queue_declare(channel: Channel, arguments: Arguments) -> None:
         if name.startswith(REPLY_TO):
             _declare_reply_queue(channel, name, is_no_wait)
             return
-        queue = _queue(channel, name)
+        queue = channel.vhost.queue(name, channel.connection)  # here an empty name is no abbreviation
         queue.touch()
     else:
         queue = channel.vhost.declare_queue(
@@ -150,6 +150,7 @@ def queue_bind(channel: Channel, arguments: Arguments) -> None:
         routing_key = channel.last_queue
     name = _queue_name(channel, name)
     refuse_default(exchange)
+    channel.vhost.exchange(exchange)
     channel.vhost.bind(exchange, channel.vhost.queue(name, channel.connection), routing_key, raw)
     if not flags & 1:
         channel.send(protocol.QUEUE_BIND_OK)

@@ -16,8 +16,8 @@ from nova.broker import login, negotiation, protocol
 from nova.broker.channel import Channel
 from nova.broker.commands import COMMANDS
 from nova.broker.errors import (
+    ACCESS_REFUSED,
     CHANNEL_ERROR,
-    COMMAND_INVALID,
     CONNECTION_FORCED,
     FRAME_ERROR,
     INTERNAL_ERROR,
@@ -99,7 +99,8 @@ class Connection:
             try:
                 self._receive(kind, number, payload)
             except AmqpFault as fault:
-                self.fail(self.channels.get(number), fault, _culprit(kind, payload))
+                culprit = _culprit(kind, payload) if fault.method is None else fault.method
+                self.fail(self.channels.get(number), fault, culprit)
             except (MalformedArguments, MalformedHeader) as error:
                 self.fail(None, AmqpFault(SYNTAX_ERROR, str(error)), _culprit(kind, payload))
             if self.is_finished:
@@ -122,22 +123,25 @@ class Connection:
 
     def _receive(self, kind: int, number: int, payload: bytes) -> None:
         channel = self.channels.get(number)
-        if channel.__class__ is Channel and self.stage == RUNNING:
+        if not protocol.METHOD <= kind <= protocol.BODY:
+            self._receive_special(kind, number, payload)
+        elif channel.__class__ is Channel and self.stage == RUNNING:
             self._receive_on_channel(channel, kind, payload)
-        elif kind == protocol.HEARTBEAT:
-            if number:
-                raise AmqpFault(FRAME_ERROR, f"heartbeat on channel {number}")
-        elif kind not in (protocol.METHOD, protocol.HEADER, protocol.BODY):
-            raise AmqpFault(FRAME_ERROR, f"unknown frame type {kind}")
         elif self.stage == CLOSING:
             if not number and kind == protocol.METHOD:
                 self._receive_while_closing(_method_of(kind, payload))
         elif not number:
             if kind != protocol.METHOD:
-                raise AmqpFault(UNEXPECTED_FRAME, "channel 0 carries methods only")
+                raise AmqpFault(UNEXPECTED_FRAME, protocol.describe_frame(kind, payload), 0)
             self._receive_method(payload)
         else:
             self._receive_elsewhere(number, channel, kind, payload)
+
+    def _receive_special(self, kind: int, number: int, payload: bytes) -> None:
+        if kind != protocol.HEARTBEAT:
+            raise AmqpFault(FRAME_ERROR, f"{protocol.describe_frame(kind, payload)}: unknown_frame", 0)
+        if number:
+            raise AmqpFault(UNEXPECTED_FRAME, protocol.describe_frame(kind, payload), 0)
 
     def _receive_on_channel(self, channel: Channel, kind: int, payload: bytes) -> None:
         if channel.is_receiving_content:
@@ -157,7 +161,7 @@ class Connection:
         elif method == protocol.CHANNEL_OPEN:
             raise AmqpFault(CHANNEL_ERROR, "second 'channel.open' seen")
         elif kind != protocol.METHOD:
-            raise AmqpFault(UNEXPECTED_FRAME, "expected a method, got content")
+            raise AmqpFault(UNEXPECTED_FRAME, "expected method frame, got non method frame instead", 0)
         elif method not in (protocol.CHANNEL_CLOSE_OK, protocol.CHANNEL_FLOW_OK):
             raise AmqpFault(NOT_IMPLEMENTED, f"method {method >> 16}.{method & 0xFFFF}")
 
@@ -199,7 +203,7 @@ class Connection:
         elif self.stage == RUNNING and method == protocol.CONNECTION_UPDATE_SECRET:
             self._send(protocol.CONNECTION_UPDATE_SECRET_OK)
         else:
-            raise AmqpFault(COMMAND_INVALID, f"unexpected method {method >> 16}.{method & 0xFFFF}")
+            raise AmqpFault(CHANNEL_ERROR, f"unexpected method in connection state {self.stage}")
 
     def _start_ok(self, arguments: Arguments) -> None:
         self.client = arguments.table()
@@ -259,9 +263,11 @@ class Connection:
             self.channels[channel.number] = _CLOSING
             channel.send(protocol.CHANNEL_CLOSE, arguments)
             return
-        if self.stage == HEADER:
+        if self.stage in (HEADER, START, TUNE) and fault.code != ACCESS_REFUSED:
+            # As RabbitMQ: before a client may speak, only a refused login is explained to it.
             self.stage = CLOSED
             self.is_finished = True
+            self._release()
             return
         self._release()
         self._send(protocol.CONNECTION_CLOSE, arguments)

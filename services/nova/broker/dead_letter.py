@@ -14,7 +14,7 @@ from nova.broker import properties, table
 from nova.broker.message import Message, facts_of
 from nova.broker.queue import Queue
 
-_FIRST = ("reason", "queue", "exchange")
+_FIRST = ("exchange", "queue", "reason")
 
 
 def letter(message: Message, queue: Queue, reason: str, at_s: int) -> Message:

@@ -55,11 +55,15 @@ HARD = frozenset(
 
 
 class AmqpFault(Exception):
-    """A client's mistake, or a limit it met: a reply code and the text it is told."""
+    """A client's mistake, or a limit it met: a reply code and the text it is told.
 
-    def __init__(self, code: int, text: str) -> None:
+    `method` is the number of the method to blame; None means that of the frame in which the fault was found.
+    """
+
+    def __init__(self, code: int, text: str, method: int | None = None) -> None:
         super().__init__(code, text)
         self.code = code
+        self.method = method
         self.text = f"{NAMES[code]} - {text}"
 
     @property

@@ -111,7 +111,13 @@ Frame = tuple[int, int, bytes]
 
 
 class MalformedFrame(ValueError):
-    """The stream is no sequence of frames any more (reply code 501): the connection is useless."""
+    """The stream is no sequence of frames any more (reply code 501): the connection is useless.
+
+    The text is in RabbitMQ's words, Erlang terms and all.
+    """
+
+    def __init__(self, kind: int, payload: bytes, reason: str) -> None:
+        super().__init__(f"{describe_frame(kind, payload)}: {reason}")
 
 
 class MalformedArguments(ValueError):
@@ -138,15 +144,16 @@ class FrameSplitter:
         frames = []
         start, size, head = 0, len(data), FRAME_HEAD.unpack_from
         largest = self.frame_max - FRAME_OVERHEAD
-        while size - start >= FRAME_OVERHEAD:
+        while size - start >= FRAME_HEAD.size:
             kind, channel, length = head(data, start)
             if length > largest:
-                raise MalformedFrame(f"a frame of {length} bytes, at most {largest} were agreed")
+                raise MalformedFrame(kind, b"", f"{{frame_too_large,{length},{largest}}}")
             end = start + 7 + length
             if end >= size:
                 break
             if data[end] != FRAME_END:
-                raise MalformedFrame(f"end octet {data[end]}, expected {FRAME_END}")
+                reason = f"{{invalid_frame_end_marker,{data[end]}}}"
+                raise MalformedFrame(kind, data[start + 7 : end], reason)
             frames.append((kind, channel, data[start + 7 : end]))
             start = end + 1
         self._rest = data[start:]
@@ -156,6 +163,15 @@ class FrameSplitter:
     def pending(self) -> int:
         """Bytes of a frame that is not complete yet."""
         return len(self._rest)
+
+
+def describe_frame(kind: int, payload: bytes) -> str:
+    """A frame in the words of an error text."""
+    if payload.isascii() and payload.decode().isprintable():
+        octets = f'<<"{payload.decode()}">>' if payload else "<<>>"
+    else:
+        octets = f"<<{','.join(map(str, payload[:100]))}>>"
+    return f"type {kind}, all octets = {octets}"
 
 
 def frame(kind: int, channel: int, payload: bytes) -> bytes:
