@@ -7,6 +7,7 @@ imported by the verbs that need it, when they need it: `novad status` must not p
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -74,6 +75,10 @@ class Main(VerbGroup):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **_more: Any
     ) -> NoReturn:
         words = list(sys.argv[1:] if args is None else args)
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal that cannot show a shape shows a question mark; it is no reason to fail.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         sys.exit(self.run_words(words, App(Options(), ConfigCompiler(), self.run_words)))
 
     def run_words(self, words: list[str], app: App) -> int:
@@ -139,7 +144,7 @@ def confess(error: Exception, app: App) -> int:
 def state_dir(app: App) -> str | None:
     try:
         return app.place().state_dir
-    except NovadError:
+    except (NovadError, OSError):
         return None
 
 

@@ -117,7 +117,8 @@ class App:
     def trace(self, request: Request) -> None:
         """`-v` shows what goes over the socket, which teaches the protocol."""
         if self.options.verbose:
-            args = json.dumps(request.args)
+            # The cluster holds the whole environment, secrets among it.
+            args = json.dumps({key: "..." if key == "cluster" else value for key, value in request.args.items()})
             shown = args if len(args) <= 400 else f"{args[:400]}… ({len(args)} bytes)"
             self.terminal.err(f"→ {request.verb} {shown}")
 
@@ -130,7 +131,10 @@ class App:
     def config_name(self) -> str:
         """The configuration file as the user would type it here."""
         config = self.place().config
-        here = str(Path.cwd())
+        try:
+            here = str(Path.cwd())
+        except FileNotFoundError:
+            return config
         return os.path.relpath(config, here) if config.startswith(here + "/") else config
 
     def command_name(self) -> str:

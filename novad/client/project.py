@@ -31,7 +31,12 @@ def find_place(
     `missing_ok` accepts a named file that does not exist (any more). Raises `ConfigError` where there is no
     configuration file, `UsageError` for a bad namespace or directory.
     """
-    start = Path(directory) if directory else Path.cwd()
+    try:
+        start = Path(directory) if directory else Path.cwd()
+    except FileNotFoundError:
+        raise UsageError(
+            "the current directory does not exist any more", "cd to one that does, or novad -C DIR"
+        ) from None
     if not start.is_dir():
         raise UsageError(f"{directory}: not a directory", "-C takes the directory of a project")
     named = file or environ.get("NOVAD_FILE")

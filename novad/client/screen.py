@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import IO
 
-from novad.client.render.paint import clip
+from novad.client.render.paint import clip, visible_length
 
 
 class Screen:
@@ -42,7 +42,10 @@ class Screen:
     def _erase(self) -> str:
         if not self._drawn:
             return ""
-        up = f"\x1b[{len(self._drawn) - 1}A" if len(self._drawn) > 1 else ""
+        # In a terminal that became narrower meanwhile, what was one line takes several.
+        width = self.width()
+        rows = sum(max(1, -(-visible_length(line) // width)) for line in self._drawn)
+        up = f"\x1b[{rows - 1}A" if rows > 1 else ""
         return f"\r{up}\x1b[J"
 
     def _clipped(self, block: list[str]) -> list[str]:

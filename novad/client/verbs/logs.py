@@ -88,6 +88,10 @@ def is_selected(selector: str, name: str) -> bool:
 
 def understood(paths: dict[str, str], follow: bool, lines: str | None, options: dict[str, Any]) -> Choice:
     now = datetime.now().astimezone()
+    if (options["run_number"] or 0) > 0:
+        raise UsageError(
+            f"--run {options['run_number']}: counts backwards", "0 is the current run, -1 the one before"
+        )
     level = options["level"]
     if level is not None and level.lower() not in LEVELS:
         raise UsageError(f"`{level}` is not a level", "debug, info, warning, error or critical")

@@ -103,8 +103,8 @@ class FakeDaemon:
                 for request in decoder.feed(data):
                     assert isinstance(request, Request)
                     self.requests.append(request)
-                    for frame in self._answer(request):
-                        connection.sendall(encode(frame))
+                    # In one piece: whoever has the answer can read what follows it, even after `close`.
+                    connection.sendall(b"".join(encode(frame) for frame in self._answer(request)))
             except OSError:
                 return
 

@@ -237,7 +237,7 @@ def test_following_continues_where_the_stored_part_ended(daemon: FakeDaemon, pro
 
 @pytest.mark.parametrize(
     "words",
-    [("-g", "("), ("-S", "soon"), ("-l", "loud"), ("-n", "x"), ("-C", "-1"), ("--run", "x")],
+    [("-g", "("), ("-S", "soon"), ("-l", "loud"), ("-n", "x"), ("-C", "-1"), ("--run", "x"), ("--run", "5")],
 )
 def test_bad_options_of_logs_are_2_without_a_traceback(project: Path, words: tuple[str, str]) -> None:
     result = novad("logs", *words)
@@ -331,3 +331,35 @@ def test_a_reader_that_leaves_early_is_no_error(daemon: FakeDaemon, project: Pat
         shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=30,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_a_directory_that_was_removed_is_told_as_that(project: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"rmdir {gone}; exec {sys.executable} -P -m novad status"],
+        cwd=gone, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        2,
+        "error: the current directory does not exist any more",
+    )
+
+
+def test_a_terminal_without_unicode_is_no_defect(daemon: FakeDaemon) -> None:
+    daemon.answers["status"] = document(process("api"))
+    done = subprocess.run(
+        [sys.executable, "-m", "novad", "status"], env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "? ready" in done.stdout
+
+
+def test_the_trace_of_requests_keeps_the_environment_to_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    from novad.client.app import App, Options
+    from novad.core.wire import Request
+
+    app = App(Options(verbose=True), None, lambda words, app: 0)  # type: ignore[arg-type]
+    app.trace(Request(1, "up", {"cluster": {"env": {"TOKEN": "secret"}}, "names": ["api"]}))
+    assert capsys.readouterr().err == '→ up {"cluster": "...", "names": ["api"]}\n'
