@@ -1,4 +1,4 @@
-"""What a user of the cloud does, from outside: unmodified boto3 against two URLs, whoever runs the services behind them."""
+"""What a user of the cloud does, from outside: unmodified boto3 against two URLs, whoever runs what is behind them."""
 
 from __future__ import annotations
 

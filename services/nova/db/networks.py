@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy import orm, select, update
@@ -85,6 +86,17 @@ def get_all(s: orm.Session) -> list[Network]:
 def free_count(s: orm.Session) -> int:
     query = select(sqlalchemy.func.count()).where(FixedIp.instance_id.is_(None), ~FixedIp.is_reserved)
     return s.scalar(query) or 0
+
+
+def usage(s: orm.Session) -> list[dict[str, Any]]:
+    """One row a network: its label, CIDR, gateway, and how many addresses are used and free."""
+    used = sqlalchemy.func.count(FixedIp.instance_id)
+    free = sqlalchemy.func.count().filter(FixedIp.instance_id.is_(None), ~FixedIp.is_reserved)
+    query = select(Network, used, free).join(FixedIp, FixedIp.network_id == Network.id)
+    return [
+        {"label": net.label, "cidr": net.cidr, "gateway": net.gateway, "used": taken, "free": left}
+        for net, taken, left in s.execute(query.group_by(Network.id).order_by(Network.id))
+    ]
 
 
 def fixed_of(s: orm.Session, instance_ids: Collection[int]) -> dict[int, str]:

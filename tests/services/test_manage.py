@@ -1,0 +1,131 @@
+"""nova-manage: its command line as functions, and the installed command against a database and a running system."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from nova import exception, manage
+from nova.testing import ServiceProcess
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def nova_manage(state: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run it as its script does, in a process of its own."""
+    command = [sys.executable, "-c", "from nova.manage import main; main()", f"--state_path={state}", *words]
+    env = {"PYTHONPATH": str(ROOT / "services"), "PATH": ""}
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=30, cwd=state)
+
+
+def out(state: Path, *words: str) -> str:
+    done = nova_manage(state, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def failure(state: Path, *words: str) -> tuple[int, str]:
+    done = nova_manage(state, *words)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("a=1", ("a", "1")),
+        ("a:=1", ("a", 1)),
+        ('b:={"c": [null]}', ("b", {"c": [None]})),
+        ("a==", ("a", "=")),
+        ("a=", ("a", "")),
+    ],
+)
+def test_a_value_is_text_or_json(word: str, expected: tuple) -> None:
+    assert manage._value(word) == expected
+
+
+@pytest.mark.parametrize("word", ["a", "=1", "a:={", "1a=2", ":=1", "a b=1"])
+def test_what_is_neither_is_refused_by_name(word: str) -> None:
+    with pytest.raises(exception.Invalid, match=word[:2].replace("{", r"\{")):
+        manage._value(word)
+
+
+def test_rpc_without_a_verb_is_a_call() -> None:
+    assert manage._with_verb(["rpc", "compute", "x"]) == ["rpc", "call", "compute", "x"]
+    assert manage._with_verb(["rpc", "cast", "compute", "x"]) == ["rpc", "cast", "compute", "x"]
+    assert manage._with_verb(["rpc", "--help"]) == ["rpc", "--help"]
+
+
+def test_flags_of_the_services_come_before_the_command() -> None:
+    words = ["--state_path", "x", "--verbose", "--host=y", "service", "list", "--json"]
+    assert manage._split(words) == (words[:4], words[4:])
+    assert manage._split(["--help"]) == ([], ["--help"])
+
+
+def test_a_table_has_a_column_for_each_key() -> None:
+    rows = [{"a_b": 1, "c": None}, {"a_b": "long", "c": True}]
+    assert manage.table(rows) == "A b   C\n1     -\nlong  yes\n"
+    assert manage.table([]) == ""
+
+
+def test_users_networks_and_services_of_a_database(tmp_path: Path) -> None:
+    made = json.loads(out(tmp_path, "user", "create", "bob", "--project", "p", "--json"))
+    assert (made["project"], len(made["access_key"])) == ("p", 20)
+    listed = out(tmp_path, "user", "list")
+    assert made["access_key"] in listed
+    assert made["secret_key"] not in listed
+    assert failure(tmp_path, "user", "create", "bob") == (1, "nova-manage: there is a user bob already")
+    assert "10.1.0.0/24" in out(tmp_path, "network", "create", "10.1.0.0/24", "--label", "lab")
+    assert json.loads(out(tmp_path, "network", "list", "--json"))[0]["free"] == 253
+    assert failure(tmp_path, "network", "create", "10.1.0.0/25")[0] == 1
+    assert out(tmp_path, "service", "list") == ""
+
+
+def test_a_wrong_command_line_is_named_and_changes_nothing(tmp_path: Path) -> None:
+    assert failure(tmp_path, "service", "lst")[0] == 2
+    code, line = failure(tmp_path, "--state_pth=x", "service", "list")
+    assert (code, line) == (
+        100,
+        "nova-manage: unknown flag --state_pth (command line); did you mean --state_path?",
+    )
+    assert failure(tmp_path, "rpc", "call", "compute", "x", "y") == (
+        1,
+        "nova-manage: 'y' is not NAME=TEXT or NAME:=JSON",
+    )
+    code, line = failure(tmp_path, "broker", "queues")
+    assert (code, line.endswith("is nova-broker running?")) == (1, True)
+    assert not (tmp_path / "nova.sqlite").exists()
+
+
+def test_a_running_system_is_shown_called_and_asked(tmp_path: Path) -> None:
+    env = {"NOVA_STATE_PATH": str(tmp_path)}
+    ports = ("--api_listen_port=0", "--objectstore_listen_port=0")
+    with ServiceProcess("nova-combined", *ports, env=env) as process:
+        process.wait_ready(60.0)
+        services = json.loads(out(tmp_path, "service", "list", "--json"))
+        assert {row["binary"] for row in services} == {f"nova-{name}" for name in NAMES}
+        assert {row["alive"] for row in services} == {":-)"}
+        assert json.loads(out(tmp_path, "rpc", "network", "reap_addresses")) == []
+        wrong = failure(tmp_path, "rpc", "call", "network", "allocate_fixed_ip", "instance_id:=5")
+        assert wrong == (1, "nova-manage: instance 5 is gone; it needs no address")
+        assert failure(tmp_path, "rpc", "call", "compute", "_begin") == (
+            1,
+            "nova-manage: compute has no method '_begin'",
+        )
+        assert out(tmp_path, "rpc", "cast", "compute", "sync_instances") == ""
+        queues = json.loads(out(tmp_path, "broker", "queues", "--json"))
+        assert {"compute", "compute.test-host"} <= {row["name"] for row in queues}
+        assert "nova-compute on test-host is disabled" in out(
+            tmp_path, "service", "disable", "test-host", "nova-compute"
+        )
+        assert "disabled  :-)" in out(tmp_path, "service", "list")
+        process.signal("TERM")
+        assert process.wait() == 0
+        assert "XXX" in out(tmp_path, "service", "list")
+
+
+NAMES = ("compute", "network", "scheduler", "volume")
