@@ -125,7 +125,8 @@ class Launcher:
             kinds = collections.Counter(call.kind for call in service.inflight)
             for kind, count in sorted(kinds.items()):
                 yield "nova_inflight", {"service": service.name, "kind": kind}, count
-            yield from service.samples()
+            if hasattr(service, "samples"):
+                yield from service.samples()
 
     def stop(self, timeout: float | None = None) -> None:
         """End softly, tier by tier, within `timeout` seconds (`--drain_timeout`) together; returns at once."""

@@ -201,11 +201,12 @@ class ServiceProcess:
         """Until the service has said `line` (`READY=1`) to its supervisor. Raises `TimeoutError`."""
         deadline_s = time.monotonic() + timeout_s
         while line not in self.said:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or self.process.poll() is not None:
-                raise TimeoutError(f"{line} was not said; exit code {self.process.poll()}:\n{self.log}")
-            if select.select([self._ears], [], [], min(left_s, 0.2))[0]:
+            has_ended = self.process.poll() is not None
+            left_s = 0.0 if has_ended else min(0.2, deadline_s - time.monotonic())
+            if select.select([self._ears], [], [], max(0.0, left_s))[0]:
                 self.said += self._ears.recv(4096).decode().split("\n")
+            elif has_ended or time.monotonic() > deadline_s:
+                raise TimeoutError(f"{line} was not said; exit code {self.process.poll()}:\n{self.log}")
 
     def wait_ready(self, timeout_s: float = DEADLINE_S) -> ServiceProcess:
         self.wait_said("READY=1", timeout_s)
