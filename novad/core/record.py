@@ -71,10 +71,14 @@ def from_json(data: Any) -> Record | None:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the kernel says of a recorded child now: its pid if its leader lives, and whether others of it do."""
+    """What the kernel says of a recorded child now: its pid if its leader lives, and whether others of it do.
+
+    `is_ours`: it is a child of this very process, which then has only changed its code.
+    """
 
     pid: int | None
     leftovers: bool
+    is_ours: bool = False
 
 
 def restore(spec: ProcessSpec, item: Record, found: Found, age_s: float, now_s: float) -> Step:
@@ -88,7 +92,7 @@ def restore(spec: ProcessSpec, item: Record, found: Found, age_s: float, now_s: 
         since_s=now_s, spawned_s=now_s - max(age_s, 0.0), ready_in_s=item.ready_in_s,
     )  # fmt: skip
     if found.pid is not None:
-        return _adopt(replace(process, pid=found.pid, adopted=True), item, now_s)
+        return _adopt(replace(process, pid=found.pid, adopted=not found.is_ours), item, now_s)
     if found.leftovers:
         process = replace(enter(process, "stopping", now_s, "its leader died"), purpose="sweep")
         return arm(process, kill=now_s + SWEEP_S), (Terminate(item.incarnation, spec.stop.signal),)

@@ -21,19 +21,23 @@ from novad.host.child import become_subreaper
 def main() -> int:
     """Runs until the cluster goes down; returns the exit code."""
     args = _arguments()
-    args.ready_fd = ports.reserve_descriptors(args.ready_fd)
+    if args.check:
+        return 0
+    inherited = "lock_fd" if args.lock_fd >= 0 else "ready_fd"
+    setattr(args, inherited, ports.reserve_descriptors(getattr(args, inherited)))
     place = Place(
         args.config, os.path.dirname(args.config), args.namespace, args.run_dir, f"{args.run_dir}/control",
         args.state_dir, args.log_dir,
     )  # fmt: skip
-    lock = take_lock(f"{args.run_dir}/lock")
+    lock = args.lock_fd if args.lock_fd >= 0 else take_lock(f"{args.run_dir}/lock")
     if lock is None:
         _say(args.ready_fd, "busy")
         return 0
     try:
         become_subreaper()
         signals.clean()
-        daemon = Daemon(place, _raise_limits())
+        os.set_inheritable(lock, False)
+        daemon = Daemon(place, lock, _raise_limit(args.soft_nofile))
     except OSError as error:
         _say(args.ready_fd, f"error: {error.strerror}: {error.filename or ''}".rstrip(": "))
         return 1
@@ -46,10 +50,13 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="novad.daemon")
+    parser.add_argument("--check", action="store_true", help="only see whether this code can be loaded")
     for name in ("config", "run-dir", "state-dir", "log-dir"):
-        parser.add_argument(f"--{name}", required=True)
+        parser.add_argument(f"--{name}", default="")
     parser.add_argument("--namespace", default="default")
     parser.add_argument("--ready-fd", type=int, default=-1)
+    parser.add_argument("--lock-fd", type=int, default=-1, help="the lock, where novad has replaced its own code")
+    parser.add_argument("--soft-nofile", type=int, default=-1, help="the soft limit of descriptors for children")
     return parser.parse_args()
 
 
@@ -96,11 +103,11 @@ def release_lock(run_dir: str, fd: int) -> None:
         pass
 
 
-def _raise_limits() -> dict[int, int]:
-    """All the descriptors that we may have; children get the soft limit that we were born with."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def _raise_limit(soft: int) -> int:
+    """Take all the descriptors that we may have; returns the soft limit that we were born with, for the children."""
+    born, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return {resource.RLIMIT_NOFILE: soft}
+    return soft if soft >= 0 else born
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from novad.core.errors import WireError
@@ -20,6 +21,8 @@ from novad.host import clock, proc
 from novad.host.child import MARK
 from novad.host.record import Records, identify, is_same
 
+Partials = Mapping[str, Mapping[str, str]]
+
 
 @dataclass(frozen=True, slots=True)
 class Marked:
@@ -30,8 +33,11 @@ class Marked:
     incarnation: int
 
 
-def resume(supervisor: Supervisor, records: Records) -> None:
-    """Load the cluster that was running here in this boot, if one was, and take over what is left of it."""
+def resume(supervisor: Supervisor, records: Records, partials: Partials) -> None:
+    """Load the cluster that was running here in this boot, if one was, and take over what is left of it.
+
+    `partials` are unfinished lines by process and stream.
+    """
     cluster = _cluster(records)
     if cluster is None:
         records.clear_old()
@@ -39,11 +45,13 @@ def resume(supervisor: Supervisor, records: Records) -> None:
     written = {item.name: item for item in records.read()}
     marked = _marked(supervisor)
     supervisor.load(cluster)
+    supervisor.history.read_back()
     for spec in cluster.processes:
         mine = [item for item in marked if item.name == spec.name]
-        _resume_process(supervisor, spec, written.get(spec.name), mine)
+        _resume_process(supervisor, spec, written.get(spec.name), mine, partials.get(spec.name, {}))
     names = {spec.name for spec in cluster.processes}
     _kill([item.pid for item in marked if item.name not in names])
+    supervisor.effects.children.reap_orphans()
     supervisor.settle()
 
 
@@ -68,32 +76,44 @@ def _marked(supervisor: Supervisor) -> list[Marked]:
     return found
 
 
-def _resume_process(supervisor: Supervisor, spec: ProcessSpec, item: Record | None, marked: list[Marked]) -> None:
+def _resume_process(
+    supervisor: Supervisor,
+    spec: ProcessSpec,
+    item: Record | None,
+    marked: list[Marked],
+    partials: Mapping[str, str],
+) -> None:
     effects = supervisor.effects
-    newest = max((found.incarnation for found in marked), default=0)
+    newest = max((other.incarnation for other in marked), default=0)
     if item is None or newest > item.incarnation:
         item = _unrecorded(spec, item, newest, marked)
-    strays = [found.pid for found in marked if found.incarnation != item.incarnation]
+    strays = [other.pid for other in marked if other.incarnation != item.incarnation]
     _kill(strays)
     mark = effects.mark(spec.name, item.incarnation)
     identity = item.identity
-    leader = identity.pid if identity and is_same(identity, mark, MARK) else None
-    if leader is not None and identity is not None:
+    child = None
+    if identity is not None and is_same(identity, mark, MARK):
         try:
-            effects.adopt(spec.name, item.incarnation, identity)
+            child = effects.adopt(spec.name, item.incarnation, identity, partials)
         except ProcessLookupError:
-            leader = None
-    rest = [found.pid for found in marked if found.incarnation == item.incarnation]
+            pass
+    leader = child.pid if child else None
+    rest = [other.pid for other in marked if other.incarnation == item.incarnation]
     leftovers = leader is None and bool(rest) and effects.adopt_leftovers(spec.name, item.incarnation, rest)
     age_s = clock.wall() - item.spawned_at
-    supervisor.become(spec.name, restore(spec, item, Found(leader, leftovers), age_s, clock.now_s()))
+    supervisor.become(
+        spec.name,
+        restore(
+            spec, item, Found(leader, leftovers, child is not None and not child.is_adopted), age_s, clock.now_s()
+        ),
+    )
 
 
 def _unrecorded(spec: ProcessSpec, item: Record | None, newest: int, marked: list[Marked]) -> Record:
     """A child that was started and not written down: novad died in between."""
     blank = Process(spec)
     incarnation = max(newest, item.incarnation if item else 0)
-    leader = _leader([found.pid for found in marked if found.incarnation == incarnation])
+    leader = _leader([other.pid for other in marked if other.incarnation == incarnation])
     want = item.want if item else ("up" if leader else blank.want)
     return Record(
         spec.name, want, "starting" if leader else "stopped", incarnation, item.failures if item else 0,

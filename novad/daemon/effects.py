@@ -10,8 +10,8 @@ import os
 import resource
 import signal
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from novad.core.messages import (
     CheckHealth,
@@ -73,9 +73,8 @@ class Effects:
         self.identities: dict[str, Identity] = {}
         self._specs: dict[str, ProcessSpec] = {}
         self._live: dict[str, Child] = {}
-        around = partial(Surroundings, self.children.add_helper, self.children.remove_helper)
         self.watching = Watching(
-            reports, self.outputs, lambda spec, n: around(spec.cwd, self.environment(spec, n))
+            reports, self.outputs, lambda spec, n: self.surroundings(spec.cwd, self.environment(spec, n))
         )
 
     def add(self, spec: ProcessSpec) -> None:
@@ -94,6 +93,11 @@ class Effects:
     def child(self, name: str) -> Child | None:
         """The child of `name` that is alive, or whose tree is."""
         return self._live.get(name)
+
+    def surroundings(self, cwd: str = "/", env: dict[str, str] | None = None) -> Surroundings:
+        """What a command of our own runs in; without `env` in our own environment."""
+        env = dict(os.environ) if env is None else env
+        return Surroundings(self.children.add_helper, self.children.remove_helper, cwd, env)
 
     def perform(self, process: Process, effect: Effect) -> Event | None:
         """Do it; the outcome where there is one already."""
@@ -160,8 +164,11 @@ class Effects:
         if identity is not None:
             self.identities[child.name] = identity
 
-    def adopt(self, name: str, incarnation: int, identity: Identity) -> None:
-        """Take over a child of an earlier novad, and its output. Raises `ProcessLookupError`."""
+    def adopt(self, name: str, incarnation: int, identity: Identity, partials: Mapping[str, str]) -> Child:
+        """Take over a child of an earlier novad, and its output with the lines that have begun.
+
+        Raises `ProcessLookupError`.
+        """
         mark = self.mark(name, incarnation)
         child = self.children.adopt(name, incarnation, identity.pid, mark)
         self._live[name] = child
@@ -170,8 +177,10 @@ class Effects:
         for letter, number in (("o", 1), ("e", 2)):
             fd = _open_pipe(identity, number)
             if fd is not None:
-                output.attach(letter, fd)
-        output.note(f"adopted, pid {identity.pid}")
+                output.attach(letter, fd, partials.get(letter, "").encode("latin-1"))
+        if child.is_adopted:
+            output.note(f"adopted, pid {identity.pid}")
+        return child
 
     def adopt_leftovers(self, name: str, incarnation: int, pids: list[int]) -> bool:
         """What a child that died unseen left behind becomes ours to end; False when it is gone by now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from novad.core.messages import Event, Extended, Pinged, Restart, Said, Start, S
 from novad.core.place import Place
 from novad.core.process import ALIVE, Process
 from novad.core.spec import Cluster
-from novad.daemon import adoption, log_tail, report, verbs
+from novad.daemon import adoption, log_tail, report, upgrade, verbs
 from novad.daemon.audience import Audience
 from novad.daemon.diff import Difference
 from novad.daemon.effects import Effects, Wiring
-from novad.daemon.supervisor import PastExit, Supervisor
+from novad.daemon.history import PastExit
+from novad.daemon.supervisor import Supervisor
 from novad.daemon.watching import Reports
 from novad.host import clock, proc
 from novad.host.control import Connection, ControlSocket
@@ -60,8 +62,10 @@ class Act:
 class Daemon:
     """One cluster's daemon; `run` returns when it is to end."""
 
-    def __init__(self, place: Place, soft_limits: dict[int, int]) -> None:
+    def __init__(self, place: Place, lock_fd: int, soft_nofile: int) -> None:
         self._place = place
+        self._lock_fd = lock_fd
+        self._soft_nofile = soft_nofile
         self._mailbox: Mailbox[About | Asked | Act] = Mailbox()
         self._running = True
         self.started_s = clock.now_s()
@@ -69,7 +73,9 @@ class Daemon:
         self.audience = Audience(self._follow)
         self.journal = Journal(f"{place.state_dir}/journal.jsonl")
         notify_path = f"{place.run_dir}/notify"
-        wiring = Wiring(place.socket, notify_path, os.path.basename(place.run_dir), soft_limits)
+        wiring = Wiring(
+            place.socket, notify_path, os.path.basename(place.run_dir), {resource.RLIMIT_NOFILE: soft_nofile}
+        )
         reports = Reports(
             lambda name, event: self._mailbox.put(About(name, event)),
             self.audience.tell_lines,
@@ -88,10 +94,11 @@ class Daemon:
             self._on_signal,
         )
         self._control = ControlSocket(place.socket, lambda c, r: self._mailbox.put(Asked(c, r)))
-        adoption.resume(self.supervisor, self._records)
-        Timer(EMPTY_S, lambda: self._put(self._end_if_empty))
+        adoption.resume(self.supervisor, self._records, upgrade.read_handover(place.run_dir))
+        Timer(EMPTY_S, lambda: self.post(self._end_if_empty))
 
-    def _put(self, act: Callable[[], None]) -> None:
+    def post(self, act: Callable[[], None]) -> None:
+        """Have `act` called in the loop."""
         self._mailbox.put(Act(act))
 
     # -- the loop
@@ -122,6 +129,17 @@ class Daemon:
         """Leave the loop after this turn."""
         self._running = False
 
+    def upgrade(self) -> None:
+        """Become the code that is on the disk now; returns only when that fails.
+
+        Everything that a new daemon needs is written before; the sockets are closed by the exec itself.
+        """
+        self.journal.write("upgrade", pid=os.getpid(), version=__version__)
+        upgrade.write_handover(self._place.run_dir, self.supervisor.effects.outputs)
+        for connection in self._control.connections:
+            connection.close()
+        upgrade.exec_again(self._place, self._lock_fd, self._soft_nofile)
+
     def close(self) -> None:
         """Take down sockets and files."""
         self.audience.tell({"type": "ended"})
@@ -141,11 +159,11 @@ class Daemon:
         if number == signal.SIGCHLD:
             self.supervisor.effects.children.reap_orphans()
         elif number in (signal.SIGTERM, signal.SIGINT):
-            self._put(lambda: self.go_down(f"novad got {report.signal_name(number)}"))
+            self.post(lambda: self.go_down(f"novad got {report.signal_name(number)}"))
 
     def lease_ended(self) -> None:
         """The owner of this cluster is gone, however that came."""
-        self._put(lambda: self.go_down("its owner is gone"))
+        self.post(lambda: self.go_down("its owner is gone"))
 
     def go_down(self, cause: str) -> None:
         """Stop everything, then end."""
@@ -193,7 +211,7 @@ class Daemon:
                 {"type": "state", "from": old.state, "cause": new.cause, "at": clock.wall(), **row}
             )
         if self._when_changed is not None:
-            self._put(self._when_changed)
+            self.post(self._when_changed)
             self._when_changed = None
 
     def _on_survivors(self, name: str, found: list[tuple[int, str]]) -> None:
@@ -243,16 +261,6 @@ class Daemon:
                 row["cpu_percent"] = measured[row["name"]].cpu_percent
                 row["rss_bytes"] = measured[row["name"]].rss_bytes
 
-    def last_crashed(self) -> list[str]:
-        """The process whose last unasked end is the latest, as a list of at most one."""
-        crashed = [
-            (past.at, name)
-            for name, exits in self.supervisor.exits.items()
-            for past in exits
-            if not past.ended.asked and not past.ended.is_clean
-        ]
-        return [max(crashed)[1]] if crashed else []
-
     def why(self, name: str) -> dict[str, Any]:
         """Everything that `why` tells of one process."""
         process = self.supervisor.processes[name]
@@ -264,7 +272,7 @@ class Daemon:
             "awaiting": self.supervisor.effects.watching.seen.get(name),
             "argv": list(process.spec.argv),
             "cwd": process.spec.cwd,
-            "exits": [self._exit_row(name, past) for past in self.supervisor.exits[name]],
+            "exits": [self._exit_row(name, past) for past in self.supervisor.history.of(name)],
             "failures": process.failures,
             "give_up_after": process.spec.give_up_after,
             "hurts": [

@@ -8,33 +8,21 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from novad.core.machine import Step, step
 from novad.core.messages import Event, Redefine, Released, Restart, Stop, Tick
 from novad.core.order import Graph
-from novad.core.process import ALIVE, Exit, Process, next_deadline_s
+from novad.core.process import ALIVE, Process, next_deadline_s
 from novad.core.record import record
 from novad.core.spec import Cluster, ProcessSpec, to_json
 from novad.daemon import report
 from novad.daemon.effects import Effects
+from novad.daemon.history import History, PastExit
 from novad.host import clock, proc
 from novad.host.journal import Journal
 from novad.host.record import Records
-
-EXITS_KEPT = 10
-
-
-@dataclass(frozen=True, slots=True)
-class PastExit:
-    """An exit with what a reader needs: when, which pid, and where its last lines end in the log."""
-
-    ended: Exit
-    pid: int | None
-    at: float
-    log_position: tuple[int, int]
 
 
 class Supervisor:
@@ -54,7 +42,7 @@ class Supervisor:
         self.cluster: Cluster | None = None
         self.graph = Graph(())
         self.processes: dict[str, Process] = {}
-        self.exits: dict[str, deque[PastExit]] = {}
+        self.history = History(journal)
         self._deadlines: list[tuple[float, str]] = []
         self._leaving: dict[str, Stop] = {}
         self._unsettled: set[str] = set()
@@ -76,7 +64,6 @@ class Supervisor:
     def _add(self, spec: ProcessSpec) -> None:
         self.processes[spec.name] = Process(spec, since_s=clock.now_s())
         self.effects.add(spec)
-        self.exits[spec.name] = deque(maxlen=EXITS_KEPT)
 
     def replace(self, cluster: Cluster) -> None:
         """New definitions; processes that are defined no longer are forgotten once they have stopped."""
@@ -95,7 +82,7 @@ class Supervisor:
                 del self.processes[name]
                 self.effects.forget(name)
                 self._records.remove(name)
-                del self.exits[name]
+                self.history.forget(name)
 
     # -- events
 
@@ -214,13 +201,8 @@ class Supervisor:
     def _remember_exit(self, old: Process, new: Process) -> None:
         assert new.exit is not None
         output = self.effects.outputs[new.spec.name]
-        self.exits[new.spec.name].appendleft(PastExit(new.exit, old.pid, clock.wall(), output.file.position()))
+        self.history.add(new.spec.name, PastExit(new.exit, old.pid, clock.wall(), output.file.position()))
         output.note(report.exit_text(new.exit))
-        self._journal.write(
-            "exit", name=new.spec.name, run=new.exit.incarnation, pid=old.pid, code=new.exit.code,
-            signal=new.exit.signal, error=new.exit.error, lived_s=round(new.exit.lived_s, 6),
-            asked=new.exit.asked, was_ready=new.exit.was_ready,
-        )  # fmt: skip
 
     def _note(self, old: Process, new: Process) -> None:
         self._journal.write(

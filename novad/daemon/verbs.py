@@ -19,7 +19,7 @@ from novad.core.messages import Restart, Start, Stop
 from novad.core.process import ALIVE
 from novad.core.select import select
 from novad.core.spec import Cluster, cluster_from_json, to_json
-from novad.daemon import diff, report
+from novad.daemon import diff, report, upgrade
 from novad.daemon.audience import Answer, Subscriber, Waiter
 from novad.daemon.effects import signal_number
 from novad.host import clock
@@ -84,6 +84,7 @@ def _up(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
     cluster = cluster_from_json(request.args.get("cluster"))
     loaded = daemon.supervisor.cluster is None
     if loaded:
+        daemon.journal.write("up", pid=os.getpid(), version=__version__, profile=cluster.profile)
         daemon.supervisor.load(cluster)
     changed = not loaded and _is_changed(daemon.supervisor.cluster, cluster)
     names = [] if not _arg(request, "start", bool, True) else _to_start(daemon, request)
@@ -268,7 +269,8 @@ def _why(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
     if request.args.get("names"):
         names = _names(daemon, request)
     else:
-        names = daemon.last_crashed()
+        crashed = daemon.supervisor.history.last_crashed()
+        names = [crashed] if crashed else []
     connection.reply(request, {"processes": [daemon.why(name) for name in names]})
 
 
@@ -297,6 +299,19 @@ def _reload(daemon: Daemon, connection: Connection, request: wire.Request) -> No
     connection.reply(request, found.to_json())
 
 
+def _upgrade(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    def then(reason: str) -> None:
+        if reason:
+            connection.fail(
+                request, NovadError(reason, "nothing was changed; .novad/novad.log has the traceback")
+            )
+            return
+        connection.reply(request, {"version": __version__})
+        daemon.post(daemon.upgrade)
+
+    upgrade.check(daemon.supervisor.effects.surroundings(), then)
+
+
 def _spec(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
     cluster = daemon.supervisor.cluster
     connection.reply(request, {"cluster": to_json(cluster) if cluster else None})
@@ -315,6 +330,7 @@ VERBS: dict[str, Verb] = {
     "stop": _stop,
     "subscribe": _subscribe,
     "up": _up,
+    "upgrade": _upgrade,
     "wait": _wait,
     "why": _why,
 }

@@ -13,6 +13,7 @@ from typing import Any
 from novad.host import clock
 
 MAX_BYTES = 4 * 1024 * 1024
+TAIL_BYTES = 512 * 1024
 
 
 class Journal:
@@ -37,6 +38,24 @@ class Journal:
             self._size += os.write(self._fd, data)
         except OSError:
             self.close()
+
+    def tail(self) -> list[dict[str, Any]]:
+        """The last events, oldest first; what cannot be read is left out."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))
+                lines = file.read().splitlines()
+        except OSError:
+            return []
+        events = []
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                events.append(event)
+        return events
 
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -132,15 +132,15 @@ class Output:
         self.attach(letter, read_fd)
         return child_fd
 
-    def attach(self, letter: str, read_fd: int) -> None:
-        """Read `read_fd`, which this object owns from now on."""
+    def attach(self, letter: str, read_fd: int, partial: bytes = b"") -> None:
+        """Read `read_fd`, which this object owns from now on, after the beginning of a line that is known."""
         os.set_blocking(read_fd, False)
         try:
             # Fewer switches between a fast writer and us; refused above the user's share of pipe memory.
             fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         except OSError:
             pass
-        self._streams.append(Stream(self, letter, read_fd))
+        self._streams.append(Stream(self, letter, read_fd, partial))
 
     def note(self, text: str) -> None:
         """A remark of novad's own, such as `started, pid 4011`."""
@@ -162,6 +162,11 @@ class Output:
         if self.file.dropped_lines:
             self.file.dropped_lines = count
 
+    def take_partials(self) -> dict[str, str]:
+        """The unfinished lines by stream, as text that loses no byte."""
+        taken = {stream.letter: stream.take_partial().decode("latin-1") for stream in self._streams}
+        return {letter: text for letter, text in taken.items() if text}
+
     def drain(self) -> None:
         """Read what is buffered; others still hold the pipes."""
         for stream in self._streams:
@@ -181,12 +186,13 @@ class Output:
 class Stream:
     """The reading end of one pipe."""
 
-    def __init__(self, output: Output, letter: str, fd: int) -> None:
+    def __init__(self, output: Output, letter: str, fd: int, partial: bytes) -> None:
         self._output = output
+        self.letter = letter
         self._mark = f" {letter} ".encode()
         self._fd = fd
-        self._partial = b""
-        self._timer: Timer | None = None
+        self._partial = partial
+        self._timer = Timer(PARTIAL_S, self._flush_partial) if partial else None
         self._watcher: Watcher | None = Watcher(fd, self._readable)
 
     def _readable(self) -> None:
@@ -229,6 +235,11 @@ class Stream:
     def _emit(self, lines: bytes) -> None:
         stamp = clock.stamp().encode() + self._mark
         self._output.emit(stamp + lines.replace(b"\n", b"\n" + stamp) + b"\n")
+
+    def take_partial(self) -> bytes:
+        """The unfinished line, which is somebody else's to finish now."""
+        partial, self._partial = self._partial, b""
+        return partial
 
     def _flush_partial(self) -> None:
         self._timer = None

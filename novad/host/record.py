@@ -135,7 +135,10 @@ def is_same(identity: Identity, mark: str, variable: str) -> bool:
     if identity.boot_id != proc.boot_id():
         return False
     found = proc.stat(identity.pid)
-    if found is None or found.started != identity.started or found.state in "ZX":
+    if found is None or found.started != identity.started:
+        return False
+    # A dead child of our own has its status for us yet; a dead stranger is nobody.
+    if found.state in "ZX" and found.parent != os.getpid():
         return False
     try:
         pidfd = os.pidfd_open(identity.pid)

@@ -229,3 +229,55 @@ def test_readiness_that_was_announced_to_nobody_does_not_cost_a_restart(daemon: 
     assert client.ask("wait", **{"for": "ready"}) == {"met": True}
     assert rows(client)["a"]["restarts"] == 0
     assert proc.is_alive(rows(client)["a"]["pid"])
+
+
+def test_why_still_knows_the_exits_that_an_earlier_daemon_saw(daemon: Any, eventually: Eventually) -> None:
+    client = daemon.up(daemon.spec("a", "sh", "-c", "echo out of luck >&2; sleep 600"))
+    eventually(lambda: daemon.text("a", "e"))
+    os.kill(rows(client)["a"]["pid"], signal.SIGKILL)
+    eventually(lambda: rows(client)["a"]["restarts"] == 1)
+    crash(daemon)
+    daemon.start()
+    [why] = daemon.client().ask("why")["processes"]
+    assert (why["name"], why["exits"][0]["signal"], why["exits"][0]["lines"]) == ("a", "SIGKILL", ["out of luck"])
+
+
+def test_an_upgrade_restarts_no_child_and_loses_no_line(daemon: Any, eventually: Eventually) -> None:
+    script = "i=0; while :; do printf 'line '; sleep 0.001; echo $i; i=$((i+1)); done"
+    client = daemon.up(daemon.spec("a", "sh", "-c", script), daemon.spec("b", *SLEEP))
+    before = {name: row["pid"] for name, row in rows(client).items()}
+    for _ in range(3):
+        client.ask("upgrade")
+        client = eventually(lambda: reconnect(daemon))
+        assert {name: row["pid"] for name, row in rows(client).items()} == before
+        assert client.ask("ping")["pid"] == daemon.process.pid
+        assert {row["note"] for row in rows(client).values()} == {None}
+    os.kill(before["b"], signal.SIGKILL)
+    eventually(lambda: rows(client)["b"]["restarts"] == 1)
+    [why] = client.ask("why")["processes"]
+    assert why["exits"][0]["signal"] == "SIGKILL"
+    client.ask("stop")
+    # The last line may have been cut by the stop itself.
+    lines = daemon.text("a")[:-1]
+    assert lines == [f"line {number}" for number in range(len(lines))]
+    assert len(lines) > 100
+
+
+def reconnect(daemon: Any) -> Any:
+    try:
+        client = daemon.client()
+        client.ask("ping")
+    except (OSError, EOFError):
+        return None
+    return client
+
+
+def test_code_that_does_not_start_is_not_upgraded_to(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{daemon.place.dir}:{os.getcwd()}")
+    client = daemon.up(daemon.spec("a", *SLEEP))
+    os.makedirs(f"{daemon.place.dir}/novad")
+    with open(f"{daemon.place.dir}/novad/__init__.py", "w") as file:
+        file.write("this is no Python")
+    with pytest.raises(Exception, match="the new code does not start"):
+        client.ask("upgrade")
+    assert rows(client)["a"]["state"] == "ready"

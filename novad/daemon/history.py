@@ -1,0 +1,82 @@
+"""Past exits: remembered for `why`, written to the journal, and read back from it by a daemon that took over."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from novad.core.process import Exit
+from novad.host.journal import Journal
+
+KEPT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PastExit:
+    """An exit with what a reader needs: when, which pid, and where its last lines end in the log."""
+
+    ended: Exit
+    pid: int | None
+    at: float
+    log_position: tuple[int, int]
+
+
+class History:
+    """The last exits of each process, newest first."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._exits: dict[str, deque[PastExit]] = {}
+
+    def of(self, name: str) -> list[PastExit]:
+        return list(self._exits.get(name, ()))
+
+    def add(self, name: str, past: PastExit) -> None:
+        """Remember an exit, here and on disk."""
+        self._keep(name, past)
+        ended = past.ended
+        self._journal.write(
+            "exit", name=name, run=ended.incarnation, pid=past.pid, code=ended.code, signal=ended.signal,
+            error=ended.error, lived_s=round(ended.lived_s, 6), asked=ended.asked, was_ready=ended.was_ready,
+            stopped_by_fault=ended.stopped_by_fault, log=past.log_position,
+        )  # fmt: skip
+
+    def _keep(self, name: str, past: PastExit) -> None:
+        self._exits.setdefault(name, deque(maxlen=KEPT)).appendleft(past)
+
+    def forget(self, name: str) -> None:
+        self._exits.pop(name, None)
+
+    def last_crashed(self) -> str | None:
+        """The process whose last unasked end is the latest."""
+        crashed = [
+            (past.at, name)
+            for name, exits in self._exits.items()
+            for past in exits
+            if not past.ended.asked and not past.ended.is_clean
+        ]
+        return max(crashed)[1] if crashed else None
+
+    def read_back(self) -> None:
+        """What the daemon before us knew since its `up`."""
+        for item in self._journal.tail():
+            if item.get("type") == "exit":
+                past = _from_json(item)
+                if past is not None:
+                    self._keep(str(item["name"]), past)
+            elif item.get("type") == "up":
+                self._exits.clear()
+
+
+def _from_json(item: dict[str, Any]) -> PastExit | None:
+    """The exit of a journal line, or None where the line is not ours to understand."""
+    try:
+        ended = Exit(
+            item["run"], item["code"], item["signal"], item["error"], item["was_ready"], item["asked"],
+            item["stopped_by_fault"], item["lived_s"],
+        )  # fmt: skip
+        inode, size = item["log"]
+        return PastExit(ended, item["pid"], item["at"], (inode, size))
+    except (KeyError, TypeError, ValueError):
+        return None
