@@ -214,6 +214,17 @@ VERBS: tuple[Verb, ...] = (
         aliases={"update": (), "reread": ("--dry-run",)},
     ),
     Verb(
+        "upgrade",
+        CONTROL,
+        "Let the running daemon take on the installed version of novad. No service is restarted.",
+        (
+            ("pip install -U novad && novad upgrade", "new code, same processes"),
+            ("novad -v upgrade", "and show what goes over the socket"),
+        ),
+        f"{HERE}.control:upgrade",
+        (),
+    ),
+    Verb(
         "signal",
         CONTROL,
         "Send a signal to services.",

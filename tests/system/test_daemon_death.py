@@ -69,3 +69,13 @@ def test_five_ups_at_once_give_one_daemon_and_no_second_copy(killed: tuple[Proje
     assert marked_processes(project.directory) == before
     assert project.novad("down").returncode == 0
     assert is_nothing_left(project)
+
+
+def test_upgrade_keeps_the_daemon_and_its_processes(project: Project) -> None:
+    project.write('[services]\na = "sleep 600"\n')
+    project.novad("up", "-d")
+    before = (daemons(project), marked_processes(project.directory))
+    shown = project.novad("upgrade")
+    assert shown.returncode == 0, shown.stderr
+    assert "no service was restarted" in shown.stdout + shown.stderr
+    assert (daemons(project), marked_processes(project.directory)) == before

@@ -17,7 +17,7 @@ from novad.client.link import Link, Unanswered
 from novad.client.render.paint import Paint
 from novad.client.render.status import note
 from novad.client.render.words import duration, plural, signal_name
-from novad.core.errors import NotRunning
+from novad.core.errors import NotRunning, NovadError
 
 TIMED_OUT = 124
 # How much longer than the processes' own stop timeouts the daemon may need before we call it stuck.
@@ -131,6 +131,24 @@ def down(app: App, timeout: float | None, kill: bool) -> int:
         reply = link.request("down", None, timeout_s=timeout, kill=kill)
         wait_for_the_end(link)
     return report_stopped(app, reply, "the cluster is down")
+
+
+def upgrade(app: App) -> int:
+    """The daemon execs itself; the same pid answers with the new version."""
+    with app.link() as link:
+        before = link.request("ping")
+        link.request("upgrade", None)
+        while link.pending_events() or not link.ended:
+            select.select([link], [], [], GRACE_S)
+    from novad.client.launch import connect_within
+
+    with connect_within(app.place(), GRACE_S, app.trace) as link:
+        after = link.request("ping")
+    if after["pid"] != before["pid"]:
+        raise NovadError(
+            f"the daemon (pid {before['pid']}) ended; pid {after['pid']} took over", "see .novad/novad.log"
+        )
+    return answer(app, after, f"novad {before['version']} → {after['version']}, no service was restarted")
 
 
 def clean_up(app: App) -> int:
