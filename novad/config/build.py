@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import warnings
 from dataclasses import dataclass, field
 from typing import cast
+from urllib.parse import urlsplit
 
 from novad.config.interpolate import Unresolved, names, split_words
 from novad.config.model import Health, Ready, Service
@@ -20,7 +22,10 @@ from novad.config.validate import Declarations, Declared, dependencies
 from novad.config.world import Draft, Misplaced, World
 from novad.core import spec
 
-ENDPOINT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(?P<port>[0-9]{1,5})")
+ENDPOINT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
+NO_URL = "not a URL such as http://127.0.0.1:8774/healthz"
+PRINTABLE = re.compile(r"[!-~]*")  # what a request line may hold
+NUMBER = re.compile(r"[0-9]{1,9}")
 DURING_RUN = ("run_dir",)  # names of directories that need not exist yet
 
 
@@ -190,10 +195,7 @@ class Builder:
             return None
         log = self._text(draft, ("ready", "log"), ready.log)
         if log is not None:
-            try:
-                re.compile(log)
-            except (re.error, RecursionError, OverflowError) as error:
-                self._fault(draft, ("ready", "log"), f"not a regular expression: {error}")
+            self._check_pattern(draft, log)
         return spec.Probe(
             notify=ready.notify,
             http=self._http(draft, "ready", ready),
@@ -201,6 +203,14 @@ class Builder:
             exec=self._exec(draft, "ready", ready.exec),
             log=log,
         )
+
+    def _check_pattern(self, draft: Draft, pattern: str) -> None:
+        """Output is bytes, and so is the expression that is searched in it."""
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                re.compile(pattern.encode())
+        except (re.error, ValueError, RecursionError, OverflowError) as error:
+            self._fault(draft, ("ready", "log"), f"not a regular expression: {error}")
 
     def _health(self, draft: Draft, health: Health | None) -> spec.Health | None:
         if health is None:
@@ -222,9 +232,13 @@ class Builder:
         if text is None:
             return None
         low, high = probe.status
-        if re.match(r"https?://[^/\s]+", text):
+        if "://" in text:
+            if reason := _bad_url(text):
+                self._fault(draft, (key, "http"), f"services.{draft.service}.{key}.http: {reason}")
             return spec.HttpProbe(text, low, high)
         name, _, path = text.partition("/")
+        if not PRINTABLE.fullmatch(path):
+            self._fault(draft, (key, "http"), f"services.{draft.service}.{key}.http: not a path: {path!a}")
         port = self._port(draft, (key, "http"), name)
         return spec.HttpProbe(f"http://127.0.0.1:{port}/{path}", low, high) if port else None
 
@@ -233,10 +247,12 @@ class Builder:
         if text is None:
             return None
         match = ENDPOINT.fullmatch(text)
-        if match and 1 <= int(match["port"]) <= 65535:
-            return spec.TcpProbe(match["host"].strip("[]"), int(match["port"]))
-        if text.isdigit() and 1 <= int(text) <= 65535:
-            return spec.TcpProbe("127.0.0.1", int(text))
+        if match or NUMBER.fullmatch(text):
+            host, number = (match["host"].strip("[]"), match["port"]) if match else ("127.0.0.1", text)
+            if not 1 <= int(number) <= 65535:
+                where = f"services.{draft.service}.{key}.tcp"
+                self._fault(draft, (key, "tcp"), f"{where}: a port is a number from 1 to 65535, got {number}")
+            return spec.TcpProbe(host, int(number))
         port = self._port(draft, (key, "tcp"), text)
         return spec.TcpProbe("127.0.0.1", port) if port else None
 
@@ -250,6 +266,20 @@ class Builder:
             what = f"there is no port `{name}`" if name else "the service has no port"
             self._fault(draft, path, f"{where}: {what}", known)
         return found
+
+
+def _bad_url(url: str) -> str | None:
+    """Why a probe cannot ask this URL; None where it can."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return NO_URL
+    if parts.scheme != "http":
+        return f"a probe speaks http, not {parts.scheme}; `tcp` or `exec` can look at other services"
+    if not parts.hostname or port == 0 or not PRINTABLE.fullmatch(url):
+        return NO_URL
+    return None
 
 
 def _ports(draft: Draft) -> dict[str, spec.Port]:

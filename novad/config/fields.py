@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import resource
 import signal
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from novad.config.suggest import did_you_mean
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)?")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 MAX_DURATION_S = 365 * 86400.0
+MIN_INTERVAL_S = 0.01  # of what is done again and again, or must happen in time
 
 SIZE = re.compile(r"([0-9]+)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?")
 BYTES = {
@@ -29,12 +31,13 @@ BYTES = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, None: 1,
 }  # fmt: skip
 
+MIN_LOG_BYTES = 4096  # a file that is rotated with every line keeps nothing
+
 PORT = re.compile(r"([0-9]{1,5})([?+]?)")
-LIMITS = (
-    "as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
-)  # fmt: skip
+LIMITS = tuple(name.removeprefix("RLIMIT_").lower() for name in dir(resource) if name.startswith("RLIMIT_"))
 SIGNALS = tuple(sorted(member.name.removeprefix("SIG") for member in signal.Signals))
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+TARGET = re.compile(rf"{MODULE.pattern}(:[A-Za-z_]\w*)?")
 TEMPLATE = {"type": "string", "pattern": r"\$\{"}
 
 
@@ -97,6 +100,13 @@ def _boolean(value: Any, info: ValidationInfo) -> bool:
     return made
 
 
+def _interval(value: Any, info: ValidationInfo) -> float:
+    made = _duration(value, info)
+    if made < MIN_INTERVAL_S:
+        raise wrong(f"expected at least {MIN_INTERVAL_S * 1000:g} ms, got {shown(value)}")
+    return made
+
+
 def _duration(value: Any, info: ValidationInfo) -> float:
     what = 'a duration such as "250ms", "10s" or "2m", or a number of seconds'
     made = _expanded(value, info)
@@ -122,6 +132,13 @@ def _size(value: Any, info: ValidationInfo) -> int:
         made = int(match[1]) * BYTES[match[2]]
     if not isinstance(made, int) or isinstance(made, bool) or made < 0:
         raise expected(what, made)
+    return made
+
+
+def _log_size(value: Any, info: ValidationInfo) -> int:
+    made = _size(value, info)
+    if made < MIN_LOG_BYTES:
+        raise wrong(f"expected at least {MIN_LOG_BYTES} bytes, got {shown(value)}")
     return made
 
 
@@ -216,8 +233,22 @@ def _command(value: Any) -> str | list[str]:
 
 def _target(value: Any, info: ValidationInfo) -> str:
     made = _expanded(value, info)
-    if not isinstance(made, str) or not re.fullmatch(r"[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?", made):
+    if not isinstance(made, str) or not TARGET.fullmatch(made):
         raise expected('"module" or "module:function"', made)
+    return made
+
+
+def _module(value: Any, info: ValidationInfo) -> str:
+    made = _expanded(value, info)
+    if not isinstance(made, str) or not MODULE.fullmatch(made):
+        raise expected('the name of a module, such as "eventlet"', made)
+    return made
+
+
+def _title(value: Any, info: ValidationInfo) -> str:
+    made = _name(value, info)
+    if not made.strip() or not made.isprintable() or len(made) > 64:
+        raise expected("a name of 1 to 64 characters", made)
     return made
 
 
@@ -272,7 +303,18 @@ Duration = Annotated[
     PlainValidator(_duration),
     _schema('a duration: "250ms", "10s", "2m", or seconds', {"type": "number", "minimum": 0}, STRING),
 ]
-Size = Annotated[int, PlainValidator(_size), _schema('a size: "10MiB", "500kB", or bytes', _integer(0), STRING)]
+Interval = Annotated[
+    float,
+    PlainValidator(_interval),
+    _schema(
+        'a duration: "250ms", "10s", "2m", or seconds', {"type": "number", "minimum": MIN_INTERVAL_S}, STRING
+    ),
+]
+LogSize = Annotated[
+    int,
+    PlainValidator(_log_size),
+    _schema('a size: "10MiB", "500kB", or bytes', _integer(MIN_LOG_BYTES), STRING),
+]
 Limit = Annotated[int, PlainValidator(_limit), _schema('a number, a size or "unlimited"', _integer(0), STRING)]
 Signal = Annotated[str, PlainValidator(_signal), _schema('a signal: "TERM", "INT"', STRING)]
 RESTART = ("no", "on-failure", "always")
@@ -293,6 +335,8 @@ Variable = Annotated[
     _schema("a string, a number or false", STRING, {"type": "number"}, {"enum": [False]}),
 ]
 Name = Annotated[str, PlainValidator(_name), _schema("a string", STRING)]
+Title = Annotated[str, PlainValidator(_title), _schema("a string", STRING)]
+Module = Annotated[str, PlainValidator(_module), _schema("a module", STRING)]
 Command = Annotated[
     str | list[str], PlainValidator(_command), _schema("a string or a list of strings", STRING, STRINGS)
 ]

@@ -52,6 +52,8 @@ class Files:
         """The text of a file with newlines as TOML wants them."""
         source = Source(path, self.shown(path), "")
         try:
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise OSError("it is not a file")  # a pipe or a device might never end
             with open(path, "rb") as file:
                 raw = file.read(MAX_BYTES + 1)
             if len(raw) > MAX_BYTES:

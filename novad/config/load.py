@@ -158,6 +158,8 @@ class Compilation:
         declared = self._declared(assembled, settings)
         self.faults += validate.check(declared)
         self.faults += validate.variables(assembled.root.get("env"))
+        if not self.faults:
+            self.faults += validate.nothing_to_run(declared)
         world = self._world(files, assembled.root, declared, env_files, project)
         return self._compiled(files, assembled.root, declared, world)
 
@@ -205,11 +207,7 @@ class Compilation:
             service = model.read_service(whole, lookup)
             services[name] = Declared(name, service, whole, self._processes(name, service.replicas))
         groups = root.get("groups")
-        known = list(services)
-        for name in self.request.scale:
-            if name not in services:
-                help = validate.did_you_mean(name, known)
-                self.faults.append(Fault(f"cannot scale `{name}`: there is no such service", help=help))
+        self.faults += validate.command_line(self.request.overrides, self.request.scale, list(services))
         return Declarations(services, groups.table() if groups else {}, assembled.skipped)
 
     def _processes(self, name: str, replicas: int | None) -> tuple[str, ...]:
@@ -223,7 +221,10 @@ class Compilation:
         request = self.request
         world = request.world(project)
         lookup = partial(request.world(project).lookup, None)
+        world.absent = dict.fromkeys(declared.skipped, f"is left out by the profile `{request.chosen_profile}`")
         for service in declared.services.values():
+            if not service.processes:
+                world.absent[service.name] = "has no replicas"
             own = root.get("services", service.name)
             own_files = self._read_env_files(files, service.node.get("env_files"), lookup)
             tables = [root.get("env"), env_files, root.get("defaults", "env"), own_files, own and own.get("env")]

@@ -17,8 +17,11 @@ from novad.config.fields import (
     Count,
     Duration,
     Endpoint,
+    Interval,
     Limit,
     Listen,
+    LogSize,
+    Module,
     Name,
     Nice,
     OnCrash,
@@ -26,10 +29,10 @@ from novad.config.fields import (
     Positive,
     Restart,
     Signal,
-    Size,
     Status,
     Target,
     Text,
+    Title,
     Variable,
     shown,
 )
@@ -77,8 +80,8 @@ class Health(Table):
     status: Status = Field(default=(200, 399), description="As in `ready`.")
     tcp: Endpoint | None = Field(default=None, description="As in `ready`.")
     exec: Command | None = Field(default=None, description="As in `ready`.")
-    period: Duration = Field(default=10.0, description="The time between two checks.")
-    timeout: Duration = Field(default=2.0, description="A check that takes longer has failed.")
+    period: Interval = Field(default=10.0, description="The time between two checks.")
+    timeout: Interval = Field(default=2.0, description="A check that takes longer has failed.")
     failures: Positive = Field(default=3, description="This many failures in a row restart the process.")
 
 
@@ -119,7 +122,7 @@ class Logs(Table):
         default=True,
         description="Whether `up` and `logs` show it without being asked for it.",
     )
-    max: Size = Field(
+    max: LogSize = Field(
         default=10 * 1024 * 1024,
         description='The log file is rotated at this size, such as "10MiB".',
     )
@@ -178,13 +181,13 @@ class Service(Table):
         default=None,
         description="When the service counts as ready: notify, http, tcp, exec, log; all given must hold.",
     )
-    ready_timeout: Duration = Field(default=30.0, description="A process that is not ready by then has failed.")
+    ready_timeout: Interval = Field(default=30.0, description="A process that is not ready by then has failed.")
     ready_after: Duration = Field(
         default=1.0,
         description="A service without a probe is ready once it lived this long.",
     )
     health: Health | None = Field(default=None, description="A check that is repeated: http, tcp, exec.")
-    watchdog: Duration | None = Field(
+    watchdog: Interval | None = Field(
         default=None, description="The service sends WATCHDOG=1 at least this often, or it is restarted."
     )
     restart: Restart | None = Field(
@@ -231,7 +234,7 @@ class Service(Table):
 class Novad(Table):
     """The project as a whole."""
 
-    name: Name | None = Field(
+    name: Title | None = Field(
         default=None,
         description="The name of the project. Default: that of its directory.",
     )
@@ -245,7 +248,7 @@ class Novad(Table):
     env_files: list[Name] = Field(
         default_factory=list, description='Files of KEY=value lines for every service; "name?" may be missing.'
     )
-    preload: list[Name] = Field(
+    preload: list[Module] = Field(
         default_factory=list, description="Modules to import once for all `python` services."
     )
     on_crash: OnCrash = Field(default="restart", description='"stop": the first crash stops the whole cluster.')

@@ -78,7 +78,7 @@ def _short(fault: Fault) -> str:
     text = f"error: {fault.message}"
     if fault.help:
         text += f" ({'; '.join(fault.help)})"
-    return f"{fault.location}: {text}" if fault.source else text
+    return _clean(f"{fault.location}: {text}" if fault.source else text)
 
 
 def _paint(text: str, style: str) -> str:
@@ -90,7 +90,7 @@ def _plain(text: str, style: str) -> str:
 
 
 def _long(fault: Fault, paint: Callable[[str, str], str]) -> str:
-    lines = [f"{paint('error', RED)}{paint(': ' + fault.message, BOLD)}"]
+    lines = [f"{paint('error', RED)}{paint(': ' + _clean(fault.message), BOLD)}"]
     width = 1
     if fault.source is not None and fault.span is not None:
         number, column = fault.source.locate(fault.span.start)
@@ -98,14 +98,14 @@ def _long(fault: Fault, paint: Callable[[str, str], str]) -> str:
         quoted, mark = _quote(fault.source.line(number), column - 1, fault.span.end - fault.span.start)
         bar = paint("|", BLUE)
         lines += [
-            f"{' ' * width}{paint('-->', BLUE)} {fault.location}",
+            f"{' ' * width}{paint('-->', BLUE)} {_clean(fault.location)}",
             f"{' ' * width} {bar}",
             f"{paint(str(number), BLUE)} {bar} {quoted}".rstrip(),
             f"{' ' * width} {bar} {mark[0]}{paint(mark[1], RED)}",
         ]
     elif fault.source is not None:
-        lines.append(f"{' ' * width}{paint('-->', BLUE)} {fault.location}")
-    lines += [f"{' ' * width} {paint('=', BLUE)} help: {text}" for text in fault.help]
+        lines.append(f"{' ' * width}{paint('-->', BLUE)} {_clean(fault.location)}")
+    lines += [f"{' ' * width} {paint('=', BLUE)} help: {_clean(text)}" for text in fault.help]
     return "\n".join(lines)
 
 
@@ -121,11 +121,14 @@ def _quote(line: str, start: int, length: int) -> tuple[str, tuple[str, str]]:
         end = max(min(end, len(line) - len(tail)), start + 1)
     before = "".join(_blank(char) for char in line[:start])
     carets = sum(_cells(char) for char in line[start:end]) or 1
-    return "".join(_printable(char) for char in line), (before, "^" * carets)
+    return _clean(line), (before, "^" * carets)
 
 
-def _printable(char: str) -> str:
-    return char if char == "\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}"
+def _clean(text: str) -> str:
+    """The text on one line and without what a terminal would obey: names and keys are the user's."""
+    if text.isprintable():
+        return text
+    return "".join(char if char == "\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _blank(char: str) -> str:

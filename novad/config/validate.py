@@ -6,7 +6,7 @@ Pure: it looks at the model and the tree, never at the machine. Each check yield
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from novad.config.fields import LIMITS
@@ -20,6 +20,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 MAX_NAME = 64  # it becomes a file name and a column of a table
 VARIABLE = re.compile(r"[^=\0]+")
 RESERVED = "all"
+NOTHING = 'write for example: [services] web = "python -m http.server ${port}"'
+MAX_REPLICAS = 1000
 CONDITIONS: tuple[Condition, ...] = ("started", "ready", "done")
 
 
@@ -60,7 +62,28 @@ def check(declared: Declarations) -> Iterator[Fault]:
             yield from one(service)
         yield from _after(service, declared)
         yield from _restart_with(service, declared)
-    yield from _circles(declared)
+    yield from _circles(declared, "after", "waits for")
+    yield from _circles(declared, "restart_with", "restarts with")
+
+
+def nothing_to_run(declared: Declarations) -> Iterator[Fault]:
+    """The fault of a configuration without services; worth a word only where nothing else is wrong."""
+    if not declared.services and not declared.skipped:
+        yield Fault("there is nothing to run: no file names a service", help=(NOTHING,))
+
+
+def command_line(overrides: Mapping[str, str], scale: Mapping[str, int], services: list[str]) -> Iterator[Fault]:
+    """The faults of `-e NAME=VALUE` and `--scale SERVICE=N`."""
+    for name, value in overrides.items():
+        if name.startswith("NOVAD_"):
+            yield Fault(f"-e {name}: it is set by novad", help=("choose a name without NOVAD_",))
+        elif not VARIABLE.fullmatch(name) or "\0" in value:
+            yield Fault(f"-e {name}: not an environment variable")
+    for name, count in scale.items():
+        if name not in services:
+            yield Fault(f"--scale {name}: there is no such service", help=did_you_mean(name, services))
+        elif not 0 <= count <= MAX_REPLICAS:
+            yield Fault(f"--scale {name}={count}: expected a number from 0 to {MAX_REPLICAS}")
 
 
 def _names(declared: Declarations) -> Iterator[Fault]:
@@ -108,8 +131,11 @@ def _groups(declared: Declarations) -> Iterator[Fault]:
                 yield from _unknown(item, item.value, f"group `{name}` names", declared)
     for service in declared.services.values():
         for index, name in enumerate(service.model.groups):
-            if service.node.get("groups", index) and declared.owner(name) is not None:
-                yield service.node.nearest(("groups", index)).origin.fault(f"`{name}` is a service, not a group")
+            item = service.node.nearest(("groups", index))
+            if fault := _bad_name("group", name, item):
+                yield fault
+            if declared.owner(name) is not None:
+                yield item.origin.fault(f"`{name}` is a service, not a group")
 
 
 def _unknown(item: Node, target: str, what: str, declared: Declarations) -> Iterator[Fault]:
@@ -167,16 +193,14 @@ def _restart_with(service: Declared, declared: Declarations) -> Iterator[Fault]:
         if target in declared.skipped:
             continue
         yield from _unknown(item, target, f"`{service.name}` restarts with", declared)
-        if declared.owner(target) is service:
-            yield item.origin.fault(f"`{service.name}` cannot restart with itself")
 
 
-def _circles(declared: Declarations) -> Iterator[Fault]:
-    """One fault for each circle of `after`, shown as a path and pointing at the entry that closes it."""
+def _circles(declared: Declarations, key: str, verb: str) -> Iterator[Fault]:
+    """One fault for each circle of `key`, shown as a path and pointing at the entry that closes it."""
     edges = {
         service.name: [
             (index, owner.name)
-            for index, entry in enumerate(service.model.after)
+            for index, entry in enumerate(getattr(service.model, key))
             if (owner := declared.owner(entry.partition(":")[0])) is not None
         ]
         for service in declared.services.values()
@@ -196,8 +220,8 @@ def _circles(declared: Declarations) -> Iterator[Fault]:
                 done.add(name)
             elif target in trail:
                 path = " -> ".join([*trail[trail.index(target) :], target])
-                item = declared.services[name].node.nearest(("after", index))
-                yield item.origin.fault(f"`{target}` waits for itself: {path}")
+                item = declared.services[name].node.nearest((key, index))
+                yield item.origin.fault(f"`{target}` {verb} itself: {path}")
             elif target not in done:
                 pending.append((target, iter(edges[target])))
 

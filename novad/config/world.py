@@ -55,6 +55,7 @@ class World:
         self.shell = shell
         self.variables = variables
         self.drafts: dict[str, Draft] = {}
+        self.absent: dict[str, str] = {}  # services without a process, and why
         self._open: list[tuple[tuple[str, ...], str, Node]] = []  # templates being expanded: key, label, value
 
     def add(self, draft: Draft) -> None:
@@ -111,6 +112,8 @@ class World:
 
     def _find(self, owner: str) -> Draft:
         found = self.drafts.get(owner) or self.drafts.get(f"{owner}.1")
+        if found is None and owner in self.absent:
+            raise Unresolved(f"`{owner}` {self.absent[owner]}", None)
         if found is None:
             services = {draft.service for draft in self.drafts.values()}
             raise Unresolved(f"there is no service `{owner}`", None, *did_you_mean(owner, sorted(services)))
