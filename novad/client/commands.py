@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from novad.client.grammar import Verb, flag, option, seconds, services
+from novad.client.grammar import Verb, complete_signals, complete_verbs, flag, option, seconds, services
 
 DAILY, CONTROL, LOOK, PROJECT = "Every day", "Control", "Look closer", "Project and shell"
 HERE = "novad.client.verbs"
@@ -69,6 +69,15 @@ VERBS: tuple[Verb, ...] = (
             services(),
             flag("-w", "--watch", help="repaint in place until q or Ctrl-C"),
             flag("--check", help="exit 3 when something that should be ready is not"),
+            flag("--timeline", help="how the start went, as bars over time"),
+            option(
+                "--graph",
+                is_flag=False,
+                flag_value="text",
+                type=click.Choice(["text", "mermaid", "dot"]),
+                metavar="[=mermaid|dot]",
+                help="what waits for what",
+            ),
             option("--columns", metavar="A,B", help="exactly these columns, whatever the width"),
             option(
                 "-o",
@@ -234,7 +243,7 @@ VERBS: tuple[Verb, ...] = (
         ),
         f"{HERE}.control:signal",
         (
-            click.Argument(["signal_name"], metavar="SIG"),
+            click.Argument(["signal_name"], metavar="SIG", shell_complete=complete_signals),
             services(required=True),
             flag("--group", help="to the whole process group"),
         ),
@@ -356,6 +365,6 @@ VERBS: tuple[Verb, ...] = (
             ("novad help", "all verbs"),
         ),
         f"{HERE}.meta:show_help",
-        (click.Argument(["verb_name"], required=False, metavar="VERB"),),
+        (click.Argument(["verb_name"], required=False, metavar="VERB", shell_complete=complete_verbs),),
     ),
 )

@@ -85,6 +85,19 @@ def complete_names(ctx: click.Context, _param: click.Parameter, incomplete: str)
     return [name for name in known_names(app) if name.startswith(incomplete) and name not in given]
 
 
+def complete_signals(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    import signal
+
+    names = [item.name.removeprefix("SIG") for item in signal.Signals]
+    return [name for name in names if name.startswith(incomplete.upper())]
+
+
+def complete_verbs(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    group = ctx.find_root().command
+    assert isinstance(group, VerbGroup)
+    return [name for name in group.by_name if name.startswith(incomplete)]
+
+
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         app = ctx.find_object(App)

@@ -22,12 +22,13 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the caller found out: who holds which port, states of the other processes, names in a directory."""
+    """What the caller found out. `beside_python`: where the missing program is, beside novad's own interpreter."""
 
     port_owners: dict[int, str] = field(default_factory=dict)
     port_services: dict[int, tuple[str, str]] = field(default_factory=dict)
     virtual_env: str = ""
     oom_kills: int | None = None
+    beside_python: str = ""
 
 
 # A start that takes longer than this deserves advice.
@@ -129,6 +130,13 @@ def hints_for(entry: Entry, facts: Facts, exit_index: int = 0) -> list[Hint]:
 def exit_hints(item: dict[str, Any], entry: Entry, facts: Facts) -> list[Hint]:
     name = entry["name"]
     error = item.get("error")
+    if error and facts.beside_python:
+        return [
+            Hint(
+                f"{facts.beside_python} exists, but its directory is not in the PATH of the shell that ran `up`",
+                f'PATH="{facts.beside_python.rpartition("/")[0]}:$PATH" novad reload --env',
+            )
+        ]
     if error:
         return [Hint("what would be run, where, and with which PATH", f"novad check --show {name}")]
     text = "\n".join(strip_stamp(line) for line in item.get("lines") or [])

@@ -22,7 +22,14 @@ REPAINT_S = 2.0
 
 
 def run(
-    app: App, names: tuple[str, ...], watch: bool, check: bool, columns: str | None, output: str | None
+    app: App,
+    names: tuple[str, ...],
+    watch: bool,
+    check: bool,
+    timeline: bool,
+    graph: str | None,
+    columns: str | None,
+    output: str | None,
 ) -> int:
     chosen = chosen_columns(columns, output)
     try:
@@ -33,9 +40,19 @@ def run(
     with link:
         if watch and not app.options.json:
             return watch_table(app, link, names, chosen)
-        document = link.request("status", names=list(names), usage=not check)
+        document = link.request("status", names=list(names), usage=not (check or timeline or graph))
+        if timeline or graph:
+            return picture(app, link, document, graph)
         show(app, link, document, names, chosen, output)
     return 3 if check and not all_well(document["processes"]) else 0
+
+
+def picture(app: App, link: Link, document: dict[str, Any], graph: str | None) -> int:
+    from novad.client.verbs.pictures import show_graph, show_timeline
+
+    if graph:
+        return show_graph(app, link, document["processes"], graph)
+    return show_timeline(app, document["processes"])
 
 
 def chosen_columns(columns: str | None, output: str | None) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from novad.client.app import App
@@ -75,8 +77,16 @@ def facts_for(entry: dict[str, Any], processes: list[dict[str, Any]], app: App) 
         if item["name"] != entry["name"]
         for number in (item.get("ports") or {}).values()
     }
+    beside = program_beside_python(entry) if exits[0].get("error") else ""
     kills = oom_kills() if exits[0].get("signal") == "SIGKILL" else None
-    return Facts(owners, services, app.environ.get("VIRTUAL_ENV", ""), kills)
+    return Facts(owners, services, app.environ.get("VIRTUAL_ENV", ""), kills, beside)
+
+
+def program_beside_python(entry: dict[str, Any]) -> str:
+    """The missing program, where it is installed in novad's own environment and only PATH does not say so."""
+    name = (entry.get("argv") or [""])[0]
+    candidate = Path(sys.executable).parent / name
+    return str(candidate) if name and "/" not in name and os.access(candidate, os.X_OK) else ""
 
 
 def tell_failures(app: App, link: Link, names: list[str], lines: int = 10) -> None:
