@@ -58,14 +58,39 @@ class ConfigCompiler:
             scale=scale,
         )
 
-    def show(self, place: Place, profile: str | None, name: str) -> list[tuple[str, str, str]]:
-        raise NotImplementedError
+    def show(
+        self,
+        place: Place,
+        name: str,
+        *,
+        profile: str | None,
+        taken_ports: dict[str, int],
+        environ: Mapping[str, str],
+    ) -> list[tuple[str, str, str]]:
+        from novad.config.explain import show
+        from novad.config.load import Request, compile_with_origins
+
+        request = Request(
+            place.config,
+            place.namespace,
+            environ,
+            place.run_dir,
+            place.state_dir,
+            place.log_dir,
+            profile,
+            taken_ports=taken_ports,
+        )
+        return [(row.key, row.value, row.origin) for row in show(compile_with_origins(request), name)]
 
     def explain(self, key: str) -> str:
-        raise NotImplementedError
+        from novad.config.manual import manual
+
+        return manual(key)
 
     def schema(self) -> dict[str, Any]:
-        raise NotImplementedError
+        from novad.config.manual import schema
+
+        return schema()
 
 
 class Main(VerbGroup):

@@ -42,7 +42,15 @@ class Compiler(Protocol):
         environ: Mapping[str, str],
     ) -> Cluster: ...
 
-    def show(self, place: Place, profile: str | None, name: str) -> list[tuple[str, str, str]]: ...
+    def show(
+        self,
+        place: Place,
+        name: str,
+        *,
+        profile: str | None,
+        taken_ports: dict[str, int],
+        environ: Mapping[str, str],
+    ) -> list[tuple[str, str, str]]: ...
 
     def explain(self, key: str) -> str: ...
 

@@ -170,3 +170,43 @@ def test_two_namespaces_of_one_file_do_not_meet(project: Project) -> None:
     pids = {item["pid"] for item in project.processes().values()}
     assert project.novad("--namespace", "ci", "down").returncode == 0
     assert {item["pid"] for item in project.processes().values()} == pids
+
+
+def test_check_shows_where_each_value_comes_from_and_hides_secrets(project: Project) -> None:
+    project.write(TWO + 'env = { LEVEL = "debug", API_TOKEN = "s3cret" }\n')
+    project.environ["OF_THE_SHELL"] = "yes"
+    shown = project.novad("check", "--show", "api").stdout
+    rows = {line.split()[0]: line.split() for line in shown.splitlines() if line}
+    assert rows["env.LEVEL"][1:] == ["debug", "nova.toml:12"]
+    assert rows["restart"][1:] == ["on-failure", "default"]
+    assert "s3cret" not in shown
+    assert "OF_THE_SHELL" not in shown
+    assert "OF_THE_SHELL" in project.novad("-v", "check", "--show", "api").stdout
+    assert project.novad("check", "--show", "apo").returncode == 4
+
+
+def test_check_explains_keys_and_gives_editors_a_schema(project: Project) -> None:
+    project.write(TWO)
+    assert "services to wait for" in project.novad("check", "--explain", "after").stdout
+    assert json.loads(project.novad("check", "--schema").stdout)["title"] == "nova.toml"
+    wrong = project.novad("check", "--explain", "afer")
+    assert (wrong.returncode, "did you mean `after`?" in wrong.stderr) == (2, True)
+
+
+def test_init_writes_a_file_that_runs(project: Project) -> None:
+    assert project.novad("init").returncode == 0
+    assert project.novad("up", "-d").returncode == 0
+    assert project.processes()["web"]["state"] == "ready"
+
+
+def test_the_system_check_names_who_holds_a_port(project: Project) -> None:
+    import socket
+
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        number = holder.getsockname()[1]
+        project.write(f'[services.api]\ncommand = "sleep 1"\nports = {{ http = {number} }}\n')
+        done = project.novad("doctor")
+    assert done.returncode == 1
+    assert f"api.http wants {number}, held by pid {os.getpid()}" in done.stdout

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 from novad.client.app import App
 from novad.client.render.words import plural
+from novad.client.verbs.up import running_cluster, taken_ports
 from novad.core.errors import ConfigError
 from novad.core.spec import Cluster
+
+SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
 
 
 def run(app: App, show_name: str | None, explain_key: str | None, schema: bool, system: bool, style: str) -> int:
@@ -28,18 +32,41 @@ def run(app: App, show_name: str | None, explain_key: str | None, schema: bool, 
 
 
 def show(app: App, name: str) -> int:
-    """The compiled process, value by value, with where each came from."""
-    rows = app.compiler.show(app.place(missing_ok=False), app.profile, name)
+    """The compiled process, value by value, with where each came from; secrets are not printed."""
+    running = running_cluster(app)
+    found = app.compiler.show(
+        app.place(missing_ok=False),
+        name,
+        profile=app.profile,
+        taken_ports=taken_ports(running),
+        environ=app.environ,
+    )
+    rows = [(key, hidden(value) if is_secret(key) else value, origin) for key, value, origin in found]
     if app.options.json:
         values = [{"key": key, "value": value, "origin": origin} for key, value, origin in rows]
         app.print_json({"name": name, "values": values})
         return 0
     paint = app.terminal.paint
-    key_width = max(len(key) for key, _, _ in rows)
+    inherited = [] if app.options.verbose else [row for row in rows if row[2] == "environment"]
+    rows = [row for row in rows if row not in inherited]
+    key_width = min(32, max(len(key) for key, _, _ in rows))
     value_width = min(48, max(len(value) for _, value, _ in rows))
     for key, value, origin in rows:
         app.terminal.out(f"{key.ljust(key_width)}  {value.ljust(value_width)}  {paint(origin, 'dim')}".rstrip())
+    if inherited:
+        app.terminal.out(
+            paint(f"and {len(inherited)} variables of this shell: novad -v check --show {name}", "dim")
+        )
     return 0
+
+
+def is_secret(key: str) -> bool:
+    """Whether a variable holds what belongs on nobody's screen, by its name."""
+    return key.startswith("env.") and SECRET.search(key) is not None
+
+
+def hidden(value: str) -> str:
+    return f"(hidden, {len(value)} characters)" if value else ""
 
 
 def validate(app: App, style: str) -> int:
