@@ -115,3 +115,18 @@ def test_an_import_that_points_up_is_found(module: str, imported: str) -> None:
 def test_the_nova_package_is_empty_so_that_nothing_is_imported_before_the_patch() -> None:
     assert (ROOT / "services/nova/__init__.py").read_text() == ""
     assert not (ROOT / "services/__init__.py").exists()
+
+
+def floors_table() -> str:
+    """The table of docs/architecture.md."""
+    rows = ["| package | may import of the project |", "|---|---|"]
+    for package, below in FLOORS.items():
+        names = sorted(name for name in below if name != package)
+        rows.append(f"| `{package}` | {', '.join(f'`{name}`' for name in names) or 'nothing'} |")
+    return "\n".join(rows)
+
+
+def test_the_table_in_the_documentation_is_the_one_that_is_enforced() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    shown = text.split("<!-- floors -->\n", 1)[1].split("<!-- /floors -->", 1)[0]
+    assert shown.strip() == floors_table(), "print floors_table() into docs/architecture.md"
