@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from urllib.parse import quote, unquote, unquote_plus
@@ -123,7 +123,7 @@ def _parse_presigned(parameters: dict[str, str]) -> Signed:
             timestamp=parameters["X-Amz-Date"],
             signed_headers=parameters["X-Amz-SignedHeaders"],
             signature=parameters["X-Amz-Signature"],
-            payload_hash=parameters.get("X-Amz-Content-Sha256", UNSIGNED_PAYLOAD),
+            payload_hash=parameters.get("X-Amz-Content-Sha256"),
             expires_s=expires_s,
         )
     except KeyError as missing:
@@ -132,6 +132,8 @@ def _parse_presigned(parameters: dict[str, str]) -> Signed:
         raise SignatureError(Reason.MALFORMED, "X-Amz-Expires is not a number") from None
     if not 0 < expires_s <= MAX_EXPIRES_S:
         raise SignatureError(Reason.MALFORMED, f"X-Amz-Expires must be between 1 and {MAX_EXPIRES_S}")
+    if signed.service == "s3" and signed.payload_hash is None:
+        return replace(signed, payload_hash=UNSIGNED_PAYLOAD)  # who makes the URL does not know the body
     return signed
 
 
@@ -160,15 +162,18 @@ def verify(
 ) -> Signed:
     """Prove that `request` was signed with the secret of its access key; `now` is an aware time.
 
-    `body` is hashed where no `x-amz-content-sha256` header gives the hash; where a header gives it, the caller
-    compares it with what it reads. Raises `SignatureError`.
+    With a `body`, its hash must be the one that was signed. Without one (it is not read yet) the hash is the one
+    in `x-amz-content-sha256`, and the caller compares it with what it reads. Raises `SignatureError`.
     """
     signed = parse(request)
     _check_headers(request, signed)
     secret = secret_of(signed.access_key)
-    payload_hash = signed.payload_hash or hashlib.sha256(body or b"").hexdigest()
+    payload_hash = signed.payload_hash if body is None else hashlib.sha256(body).hexdigest()
+    if payload_hash is None:
+        raise SignatureError(Reason.MALFORMED, "the header x-amz-content-sha256 is missing")
     expected = sign(request, signed, secret or "", payload_hash)
     is_equal = hmac.compare_digest(expected.encode(), signed.signature.encode())
+    is_equal = is_equal and signed.payload_hash in (None, payload_hash)
     if secret is None:
         raise SignatureError(Reason.UNKNOWN_KEY, f"there is no access key {signed.access_key}")
     if not is_equal:

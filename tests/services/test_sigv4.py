@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
-from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import given
@@ -65,6 +65,28 @@ def test_a_body_without_a_hash_header_is_hashed_itself() -> None:
     body = b"Action=DescribeRegions"
     assert sigv4.verify(ec2(body), KEYS.get, now(), body).service == "ec2"
     assert refusal(ec2(body), body=b"Action=TerminateInstances") is Reason.MISMATCH
+
+
+def test_a_hash_in_a_header_does_not_stand_for_another_body() -> None:
+    """Else whoever sees a signed request could send another body under it."""
+    body = b"Action=DescribeRegions"
+    signer = S3SigV4Auth(Credentials("AKID", "the-secret"), "ec2", "nova")  # the one that sends the header
+    request = signed_by_botocore(signer, "POST", "http://127.0.0.1:8773/", body)
+    assert request.headers["x-amz-content-sha256"] == hashlib.sha256(body).hexdigest()
+    assert sigv4.verify(request, KEYS.get, now(), body)
+    assert refusal(request, body=b"Action=TerminateInstances") is Reason.MISMATCH
+
+
+def test_a_request_that_promises_no_hash_needs_its_body() -> None:
+    headers = {name: value for name, value in s3().headers.items() if name != "x-amz-content-sha256"}
+    assert refusal(dataclasses.replace(s3(), headers=headers)) is Reason.MALFORMED
+
+
+def test_a_presigned_url_of_another_service_covers_its_body() -> None:
+    signer = SigV4QueryAuth(Credentials("AKID", "the-secret"), "ec2", "nova", expires=60)
+    request = signed_by_botocore(signer, url="http://127.0.0.1:8773/?Action=DescribeRegions")
+    assert sigv4.verify(request, KEYS.get, now(), b"")
+    assert refusal(request, body=b"Action=TerminateInstances") is Reason.MISMATCH
 
 
 def test_a_presigned_url_of_botocore_is_accepted_until_it_expires() -> None:
