@@ -6,7 +6,7 @@ import ipaddress
 
 from nova import exception, flags
 from nova.api import errors, filters, ids
-from nova.api.call import DONE, Call, Reply, items
+from nova.api.call import CALL_TIMEOUT_S, DONE, Call, Reply, items
 from nova.api.errors import Ec2Error
 from nova.db import instances, networks, session
 from nova.db.networks import FloatingIp
@@ -88,7 +88,7 @@ def describe_addresses(call: Call) -> Reply:
 
 
 def _network(call: Call, method: str, **args: object) -> str:
-    result: str = call.client(FLAGS.network_topic).call(call.context, method, **args)
+    result: str = call.client(FLAGS.network_topic, timeout=CALL_TIMEOUT_S).call(call.context, method, **args)
     return result
 
 

@@ -14,6 +14,9 @@ from nova.context import RequestContext
 
 Reply = Mapping[str, Any]
 
+# Seconds of silence of another service after which the client is told ServiceUnavailable; boto3 waits for 60.
+CALL_TIMEOUT_S = 20.0
+
 
 @dataclass(frozen=True)
 class Call:

@@ -12,7 +12,7 @@ from sqlalchemy import orm
 
 from nova import flags, rpc
 from nova.api import errors, filters, ids
-from nova.api.call import Call, Reply, items, moment, tag_set
+from nova.api.call import CALL_TIMEOUT_S, Call, Reply, items, moment, tag_set
 from nova.api.errors import Ec2Error
 from nova.api.told import tell
 from nova.db import groups, networks, session, tags, volumes
@@ -155,7 +155,7 @@ def get_console_output(call: Call) -> Reply:
     (instance,), _ = _visible(call, [text])
     output = ""
     if instance.host and not instance.is_gone:
-        client = call.client(FLAGS.compute_topic, server=instance.host)
+        client = call.client(FLAGS.compute_topic, server=instance.host, timeout=CALL_TIMEOUT_S)
         try:
             output = client.call(call.context, "get_console_output", instance_id=instance.id)
         except rpc.RemoteError:

@@ -111,6 +111,7 @@ class ComputeManager(manager.Manager):
                 finally:
                     self._finish(instance_id, (db.RUNNING,), db.RUNNING)
 
+    @manager.idempotent
     def get_console_output(self, context: Any, instance_id: int) -> str:
         """What the guest has written. Raises `DriverError` where there is no guest."""
         return self.driver.console(instance_id)

@@ -67,6 +67,10 @@ class SchedulerManager(manager.Manager):
     @manager.periodic_task(spacing=2)
     def place_what_waits(self, context: Any) -> None:
         """Place what nobody placed, and what was placed on a host that died before it had finished."""
+        with session.read() as s:
+            ending = instances.in_state(s, instances.SHUTTING_DOWN)
+            if not (instances.waiting(s) or ending or volumes.in_status(s, volumes.CREATING)):
+                return  # the usual case, and it keeps no writer waiting
         with session.begin() as s:
             down = _down(s, FLAGS.compute_topic)
             _bury(s, down)
