@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy
@@ -86,7 +87,7 @@ class SchedulerManager(manager.Manager):
 
     def _place_instance(self, instance_id: int, excluded: set[str]) -> str | None:
         with session.begin() as s:
-            hosts = _hosts(s, FLAGS.compute_topic, instances.load(s))
+            hosts = _hosts(s, FLAGS.compute_topic, instances.load)
             instance = instances.locked(s, instance_id)
             if instance is None or instance.state != instances.PENDING:
                 return None
@@ -109,7 +110,7 @@ class SchedulerManager(manager.Manager):
 
     def _place_volume(self, volume_id: int, excluded: set[str]) -> str | None:
         with session.begin() as s:
-            hosts = _hosts(s, FLAGS.volume_topic, volumes.load(s))
+            hosts = _hosts(s, FLAGS.volume_topic, volumes.load)
             volume = volumes.locked(s, volume_id)
             if volume is None or volume.status != volumes.CREATING:
                 return None
@@ -142,13 +143,15 @@ class SchedulerManager(manager.Manager):
         return True
 
 
-def _hosts(s: orm.Session, topic: str, load: dict[str, tuple[int, int]]) -> list[Host]:
-    """The hosts of a topic; no other scheduler chooses among them before this transaction ends."""
+def _hosts(s: orm.Session, topic: str, load: Callable[[orm.Session], dict[str, tuple[int, int]]]) -> list[Host]:
+    """The hosts of a topic; no other scheduler chooses among them before this transaction ends.
+
+    The load is read when the hosts are locked: before, another scheduler may still be adding to it.
+    """
     query = sqlalchemy.select(Service).where(Service.topic == topic).order_by(Service.host)
-    return [
-        Host(row.host, row.availability_zone, _life(row), *load.get(row.host, (0, 0)))
-        for row in s.scalars(query.with_for_update(of=Service))
-    ]
+    rows = list(s.scalars(query.with_for_update(of=Service)))
+    loads = load(s)
+    return [Host(row.host, row.availability_zone, _life(row), *loads.get(row.host, (0, 0))) for row in rows]
 
 
 def _down(s: orm.Session, topic: str) -> set[str]:
