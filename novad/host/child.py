@@ -59,6 +59,7 @@ class Child:
     known: dict[int, int] = field(default_factory=dict)
     watcher: Watcher | None = None
     looks: int = 0
+    will_look: bool = False
     ended_ticks: int = 0
     members: dict[int, tuple[int, Watcher]] = field(default_factory=dict)
 
@@ -205,13 +206,20 @@ class Children:
         watcher.close()
         self._reap(fd)
         os.close(fd)
+        # One look for all that die within a moment: a look costs as much as the tree is large.
+        if not child.will_look:
+            child.will_look = True
+            Timer(LOOK_S if child.members else 0.0, lambda: self._look_again(child))
+
+    def _look_again(self, child: Child) -> None:
+        """After deaths in a dead leader's tree: is anything left of it?"""
+        child.will_look = False
+        if self._children.get(child.pid) is not child:
+            return
         self._marked = None
         if child.is_killing:
             self.kill_tree(child)
-        self._check_gone(child)
-
-    def _check_gone(self, child: Child) -> None:
-        if child.is_dead and child.pid in self._children and not self._watch_members(child):
+        if not child.members and not self._watch_members(child):
             self._bury(child)
             self._hooks.on_tree_gone(child)
 
