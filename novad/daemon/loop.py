@@ -34,6 +34,10 @@ from novad.host.usage import Meter
 # A daemon that nobody gave a cluster is the rest of a client that died between two steps.
 EMPTY_S = 10.0
 WHY_LINES = 20
+# Nobody means anything by these, and their default would end us.
+MEANINGLESS = (
+    signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +93,7 @@ class Daemon:
         self._notify = NotifySocket(
             notify_path, self.supervisor.effects.children.is_leader, self._on_notification
         )
-        self._signals = Signals(
-            (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2),
-            self._on_signal,
-        )
+        self._signals = Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *MEANINGLESS), self._on_signal)
         self._control = ControlSocket(place.socket, lambda c, r: self._mailbox.put(Asked(c, r)))
         adoption.resume(self.supervisor, self._records, upgrade.read_handover(place.run_dir))
         Timer(EMPTY_S, lambda: self.post(self._end_if_empty))
