@@ -85,10 +85,15 @@ class Refused(Exception):
 
 
 class Running:
-    """A daemon process and where it keeps its things."""
+    """A daemon process and where it keeps its things.
 
-    def __init__(self, where: Place) -> None:
+    `through` is a command that executes the daemon, to start it in a special state; `stderr` takes what it says.
+    """
+
+    def __init__(self, where: Place, stderr: int | None = None) -> None:
         self.place = where
+        self.through: list[str] = []
+        self.stderr = stderr
         self.process: subprocess.Popen[bytes] | None = None
         self.clients: list[Client] = []
         self.pids: list[int] = []
@@ -100,10 +105,10 @@ class Running:
         read_fd, write_fd = os.pipe()
         where = self.place
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "novad.daemon", "--config", where.config, "--run-dir", where.run_dir,
+            [*self.through, sys.executable, "-m", "novad.daemon", "--config", where.config, "--run-dir", where.run_dir,
              "--state-dir", where.state_dir, "--log-dir", where.log_dir, "--ready-fd", str(write_fd)],
             pass_fds=[write_fd], start_new_session=True, stdin=subprocess.DEVNULL,
-            cwd=Path(__file__).parents[3],
+            cwd=Path(__file__).parents[3], stderr=self.stderr,
         )  # fmt: skip
         self.pids.append(self.process.pid)
         os.close(write_fd)
