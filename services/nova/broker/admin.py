@@ -20,6 +20,7 @@ from typing import Any
 
 from nova.broker import report
 from nova.broker.broker import Broker
+from nova.broker.output import Output
 from nova.broker.report import Row
 
 SOCKET = "admin"
@@ -37,10 +38,16 @@ class AdminConnection:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.is_finished = False
+        self.is_abandoned = False
         self.is_paused = False
-        self.is_congested = False
+        self.output = Output(self._on_output, self._on_drained)
         self._input = b""
-        self._output: list[bytes] = []
+
+    def _on_output(self) -> None:
+        self.broker.dirty.append(self)
+
+    def _on_drained(self) -> None:
+        """It is read again, and nothing else was waiting for that."""
 
     def feed(self, data: bytes) -> None:
         *lines, self._input = (self._input + data).split(b"\n")
@@ -61,8 +68,7 @@ class AdminConnection:
         return {"rows": report.KINDS[kind](self.broker)}
 
     def _send(self, answer: dict[str, Any]) -> None:
-        self._output.append(json.dumps(answer, default=str).encode() + b"\n")
-        self.broker.dirty.append(self)
+        self.output.add(json.dumps(answer, default=str).encode() + b"\n")
 
     def crash(self, error: Exception) -> None:
         self._send({"error": f"{type(error).__name__}: {error}"})
@@ -70,14 +76,6 @@ class AdminConnection:
 
     def lost(self) -> None:
         self.is_finished = True
-
-    def take_output(self) -> bytes:
-        data = b"".join(self._output)
-        self._output.clear()
-        return data
-
-    def note_sent(self, size: int) -> None:
-        """Nobody keeps count."""
 
 
 def listen(folder: Path, sockets: ModuleType = socket) -> socket.socket:

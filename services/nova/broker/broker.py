@@ -21,7 +21,6 @@ from nova.broker.arguments import QueueArguments, alternate_exchange
 from nova.broker.exchange import Binding, Exchange
 from nova.broker.journal import Journal
 from nova.broker.message import Message, facts_of
-from nova.broker.properties import MalformedHeader
 from nova.broker.queue import Queue
 from nova.broker.segment import Segment, Stored, decode_content
 from nova.broker.vhost import VirtualHost
@@ -46,6 +45,19 @@ class Settings:
     handshake_timeout_s: float = 10.0
     consumer_timeout_s: float = 1800.0
     is_strict: bool = True
+
+
+class Deadline:
+    """Something that will be done, unless it is cancelled."""
+
+    __slots__ = ("action",)
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        """Lets go of what it would have needed, too."""
+        self.action = None
 
 
 class Broker:
@@ -75,7 +87,7 @@ class Broker:
         self._wall_s = wall_s
         self._numbers = itertools.count(1)
         self._sequence = itertools.count()
-        self._deadlines: list[tuple[float, int, Callable[[], None]]] = []
+        self._deadlines: list[tuple[float, int, Deadline]] = []
         self._resuming: dict[Connection, None] = {}
         self._dead: deque[tuple[Queue, Message, str]] = deque()
         self._needs_sync = False
@@ -87,11 +99,13 @@ class Broker:
 
     # Time.
 
-    def call_at(self, deadline_s: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._deadlines, (deadline_s, next(self._sequence), action))
+    def call_at(self, deadline_s: float, action: Callable[[], None]) -> Deadline:
+        deadline = Deadline(action)
+        heapq.heappush(self._deadlines, (deadline_s, next(self._sequence), deadline))
+        return deadline
 
-    def wake_at(self, deadline_s: float, queue: Queue) -> None:
-        self.call_at(deadline_s, lambda: self._on_queue_time(queue))
+    def wake_at(self, deadline_s: float, queue: Queue) -> Deadline:
+        return self.call_at(deadline_s, lambda: self._on_queue_time(queue))
 
     def _on_queue_time(self, queue: Queue) -> None:
         if queue.on_time():
@@ -99,11 +113,15 @@ class Broker:
 
     def next_deadline_s(self) -> float | None:
         """The moment at which `run_due` has something to do; None where nothing is planned."""
+        while self._deadlines and self._deadlines[0][2].action is None:
+            heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
     def run_due(self) -> None:
         while self._deadlines and self._deadlines[0][0] <= self.now_s:
-            heapq.heappop(self._deadlines)[2]()
+            action = heapq.heappop(self._deadlines)[2].action
+            if action is not None:
+                action()
 
     # What queues and virtual hosts need of the broker (`queue.Surroundings`, `vhost.Around`).
 
@@ -139,7 +157,7 @@ class Broker:
             queue, message, reason = self._dead.popleft()
             try:
                 self._publish_dead(queue, message, reason)
-            except MalformedHeader:
+            except ValueError:
                 pass  # headers that are no table: nothing that could be published again
             queue.release(message)
 

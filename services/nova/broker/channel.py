@@ -6,6 +6,7 @@ Closing a channel gives everything it holds back to the queues.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from nova.broker import properties, protocol
@@ -22,6 +23,7 @@ from nova.broker.errors import (
 from nova.broker.message import PLAIN, REPLY_TO, Facts, Message, facts_of
 
 if TYPE_CHECKING:
+    from nova.broker.broker import Deadline
     from nova.broker.connection import Connection
     from nova.broker.consumer import Consumer
     from nova.broker.queue import Queue
@@ -66,7 +68,7 @@ class Channel:
         self._confirmed = 0
         self._refused: list[int] = []
         self._has_stored = False
-        self._is_timing = False
+        self._deadline: Deadline | None = None
         # A publication under way: basic.publish has come, the header perhaps, parts of the body perhaps.
         self._target: Target | None = None
         self._targets: dict[bytes, Target] = {}
@@ -234,8 +236,8 @@ class Channel:
     def remember(self, tag: int, message: Message, consumer: Consumer) -> None:
         assert consumer.queue is not None
         self.unacked[tag] = Delivery(message, consumer.queue, consumer, self.broker.now_s)
-        if not self._is_timing:
-            self._watch_time()
+        if self._deadline is None:
+            self._watch_time(self.broker.now_s)
 
     def remember_get(self, tag: int, message: Message, queue: Queue) -> None:
         self.unacked[tag] = Delivery(message, queue, None, self.broker.now_s)
@@ -265,7 +267,8 @@ class Channel:
     def _take(self, tag: int, is_multiple: bool) -> list[Delivery]:
         unacked = self.unacked
         if tag in unacked:
-            tags = [tag] if not is_multiple else [each for each in unacked if each <= tag]
+            # Tags grow, and a dict keeps their order.
+            tags = [tag] if not is_multiple else list(itertools.takewhile(lambda each: each <= tag, unacked))
         elif tag == 0 and is_multiple:
             tags = list(unacked)
         else:
@@ -280,7 +283,7 @@ class Channel:
 
     def _put_back(self, deliveries: list[Delivery]) -> None:
         touched: dict[Queue, None] = {}
-        for delivery in reversed(deliveries):
+        for delivery in deliveries:
             delivery.queue.put_back(delivery.message)
             touched[delivery.queue] = None
         for queue in touched:
@@ -290,22 +293,20 @@ class Channel:
         """All that is outstanding goes back to its queues."""
         self._put_back(self._take(0, True))
 
-    def _watch_time(self) -> None:
+    def _watch_time(self, since_s: float) -> None:
         timeout_s = self.broker.settings.consumer_timeout_s
         if timeout_s:
-            self._is_timing = True
-            self.broker.call_at(self.broker.now_s + timeout_s, self._check_time)
+            self._deadline = self.broker.call_at(since_s + timeout_s, self._check_time)
 
     def _check_time(self) -> None:
         """Closes the channel where a consumer has kept a message for too long; sleeps until the next one may."""
-        self._is_timing = False
+        self._deadline = None
         timeout_s = self.broker.settings.consumer_timeout_s
         oldest_s = min((each.at_s for each in self.unacked.values() if each.consumer is not None), default=None)
         if oldest_s is None:
             return
         if oldest_s + timeout_s > self.broker.now_s:
-            self._is_timing = True
-            self.broker.call_at(oldest_s + timeout_s, self._check_time)
+            self._watch_time(oldest_s)
             return
         fault = AmqpFault(
             PRECONDITION_FAILED,
@@ -352,13 +353,18 @@ class Channel:
             if consumer.queue is not None:
                 consumer.queue.pump()
 
-    def close(self) -> None:
-        """Gives back what it holds. Consumers first, so that nothing returns to them."""
-        self.forget_content()
+    def cancel_consumers(self) -> None:
         for consumer in list(self.consumers.values()):
-            if consumer.tag in self.consumers:
+            if consumer.tag in self.consumers:  # an auto-delete queue may have taken others along
                 self.cancel(consumer)
+
+    def close(self) -> None:
+        """Gives back what it holds. Consumers end first, so that nothing returns to them."""
+        self.forget_content()
+        self.cancel_consumers()
         self.recover()
+        if self._deadline is not None:
+            self._deadline.cancel()
         self.broker.confirming.pop(self, None)
 
     # Output.

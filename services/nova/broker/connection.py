@@ -1,7 +1,7 @@
 """A connection: bytes in, bytes out, and everything between the first octet and the last.
 
-Sans I/O. `feed` takes what the socket gave; output collects in `take_output` and is sent once per turn, for which
-the connection puts itself on `broker.dirty`. Whatever a client sends, `feed` does not raise: a fault becomes
+Sans I/O. `feed` takes what the socket gave; what must be sent collects in `output` and leaves once per turn, for
+which the connection puts itself on `broker.dirty`. Whatever a client sends, `feed` does not raise: a fault becomes
 channel.close or connection.close, and after the latter `is_finished` tells the front end to hang up.
 
 The life of a connection is its `stage`: the protocol header, start-ok, tune-ok, open, running, closing (our
@@ -10,6 +10,7 @@ connection.close awaits its answer), closed. Source: AMQP 0-9-1 sections 2.2.4 a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nova.broker import login, negotiation, protocol
@@ -27,18 +28,18 @@ from nova.broker.errors import (
     UNEXPECTED_FRAME,
     AmqpFault,
 )
+from nova.broker.heartbeat import Heartbeat
+from nova.broker.output import Output
 from nova.broker.properties import MalformedHeader
 from nova.broker.protocol import Arguments, MalformedArguments, MalformedFrame, shortstr
 from nova.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from nova.broker.broker import Broker
+    from nova.broker.broker import Broker, Deadline
     from nova.broker.queue import Queue
 
 FIRST_FRAME_MAX = 8192  # before tuning; nobody needs more to say who they are
 CLOSE_TIMEOUT_S = 5.0  # for the answer to our connection.close
-CONGESTED_BYTES = 512 * 1024  # of output that the client has not taken: its consumers get no more until it does
-
 _CLOSING = object()  # stands for a channel whose close-ok is awaited
 
 HEADER, START, TUNE, OPEN, RUNNING, CLOSING, CLOSED = (
@@ -68,23 +69,29 @@ class Connection:
         self.exclusive_queues: dict[str, Queue] = {}
         self.has_published = False
         self.is_paused = False  # the front end does not read: this publisher is held
-        self.is_congested = False
         self.is_finished = False  # nothing more will come: send what is left and hang up
-        self.connected_at_s = self.received_at_s = self.sent_at_s = broker.now_s
-        self.received_bytes = self.sent_bytes = 0
-        self._heartbeat_s = 0
+        self.is_abandoned = False  # hang up without sending
+        self.output = Output(self._on_output, self._on_drained)
+        self.send = self.output.add
+        self.connected_at_s = broker.now_s
+        self.received_bytes = 0
+        self._agreed_heartbeat_s = 0
+        self._heartbeat: Heartbeat | None = None
         self._splitter = protocol.FrameSplitter(FIRST_FRAME_MAX)
         self._start = b""
-        self._output: list[bytes] = []
-        self._output_bytes = 0
-        self._unsent_bytes = 0
+        self._deadline: Deadline | None = None
         broker.connections[self] = None
-        broker.call_at(broker.now_s + settings.handshake_timeout_s, self._check_handshake)
+        self._plan(settings.handshake_timeout_s, self._abandon)
+
+    def _on_output(self) -> None:
+        self.broker.dirty.append(self)
+
+    def _on_drained(self) -> None:
+        self.broker.resume_later(self)
 
     # Input.
 
     def feed(self, data: bytes) -> None:
-        self.received_at_s = self.broker.now_s
         self.received_bytes += len(data)
         if self.stage == HEADER:
             data = self._read_protocol_header(data)
@@ -117,8 +124,8 @@ class Connection:
             return rest
         if not protocol.PROTOCOL_HEADER.startswith(self._start):
             self.send(protocol.PROTOCOL_HEADER)  # the version that would be understood (section 2.2.4)
-            self.stage = CLOSED
-            self.is_finished = True
+            self._release()
+            self._finish()
         return b""
 
     def _receive(self, kind: int, number: int, payload: bytes) -> None:
@@ -192,8 +199,7 @@ class Connection:
         if method == protocol.CONNECTION_CLOSE:
             self._release()
             self._send(protocol.CONNECTION_CLOSE_OK)
-            self.stage = CLOSED
-            self.is_finished = True
+            self._finish()
         elif self.stage == START and method == protocol.CONNECTION_START_OK:
             self._start_ok(arguments)
         elif self.stage == TUNE and method == protocol.CONNECTION_TUNE_OK:
@@ -212,8 +218,8 @@ class Connection:
             self.user = login.check(mechanism, response, self.broker.users)
         except AmqpFault:
             if not self.has_capability("authentication_failure_close"):
-                self.stage = CLOSED
-                self.is_finished = True
+                self._release()
+                self._finish()
                 return
             raise
         self.stage = TUNE
@@ -224,9 +230,7 @@ class Connection:
         self.channel_max, self.frame_max = agreed.channel_max, agreed.frame_max
         self._splitter.frame_max = agreed.frame_max
         self.stage = OPEN
-        self._heartbeat_s = agreed.heartbeat_s
-        if agreed.heartbeat_s:
-            self.broker.call_at(self.broker.now_s + agreed.heartbeat_s / 2, self._beat)
+        self._agreed_heartbeat_s = agreed.heartbeat_s
 
     def _open(self, arguments: Arguments) -> None:
         name = arguments.shortstr()
@@ -235,6 +239,7 @@ class Connection:
             raise AmqpFault(NOT_ALLOWED, f"vhost {name} not found")
         self.vhost = vhost
         self.stage = RUNNING
+        self._begin_heartbeat(self._agreed_heartbeat_s)
         self._send(protocol.CONNECTION_OPEN_OK, b"\0")
 
     def _receive_while_closing(self, method: int) -> None:
@@ -242,8 +247,7 @@ class Connection:
             self._send(protocol.CONNECTION_CLOSE_OK)
         elif method != protocol.CONNECTION_CLOSE_OK:
             return
-        self.stage = CLOSED
-        self.is_finished = True
+        self._finish()
 
     def has_capability(self, name: str) -> bool:
         """Whether the client said that it understands this."""
@@ -256,23 +260,21 @@ class Connection:
         """Closes the channel, or the connection where the fault is hard; `method` is the one at fault."""
         if self.stage in (CLOSING, CLOSED):
             return
-        arguments = protocol.U16.pack(fault.code) + shortstr(_shorten(fault.text)) + protocol.U32.pack(method)
+        arguments = fault.close_arguments(method)
         if channel.__class__ is Channel and not fault.is_hard:
             assert isinstance(channel, Channel)
             channel.close()
             self.channels[channel.number] = _CLOSING
             channel.send(protocol.CHANNEL_CLOSE, arguments)
             return
-        if self.stage in (HEADER, START, TUNE) and fault.code != ACCESS_REFUSED:
-            # As RabbitMQ: before a client may speak, only a refused login is explained to it.
-            self.stage = CLOSED
-            self.is_finished = True
-            self._release()
-            return
+        is_explained = self.stage not in (HEADER, START, TUNE) or fault.code == ACCESS_REFUSED
         self._release()
+        if not is_explained:
+            self._finish()  # as RabbitMQ: before a client may speak, only a refused login is explained to it
+            return
         self._send(protocol.CONNECTION_CLOSE, arguments)
         self.stage = CLOSING
-        self.broker.call_at(self.broker.now_s + CLOSE_TIMEOUT_S, self._give_up)
+        self._plan(CLOSE_TIMEOUT_S, self._abandon)
 
     def crash(self, error: Exception) -> None:
         """The broker itself failed while it served this connection."""
@@ -285,47 +287,64 @@ class Connection:
     def lost(self) -> None:
         """The socket is gone: everything goes back to the queues."""
         self._release()
-        self.stage = CLOSED
-        self.is_finished = True
+        self._finish()
 
     def _release(self) -> None:
-        if self.broker.connections.pop(self, self) is self:
+        """Nobody is served here any more. Consumers end first, so that nothing returns to them."""
+        if self not in self.broker.connections:
             return
-        channels, self.channels = self.channels, {}
-        for channel in channels.values():
-            if channel is not _CLOSING:
-                channel.close()
+        del self.broker.connections[self]
+        channels = [channel for channel in self.channels.values() if channel is not _CLOSING]
+        for channel in channels:
+            channel.cancel_consumers()
         for queue in list(self.exclusive_queues.values()):
             self.vhost.delete_queue(queue)
+        for channel in channels:
+            channel.close()
+        self.channels.clear()
         self.exclusive_queues.clear()
 
-    def _give_up(self) -> None:
+    def _finish(self) -> None:
+        """Hang up when the output is sent; or without, if the client does not take it."""
         if self.stage != CLOSED:
             self.stage = CLOSED
-            self.is_finished = True
-            self._mark_dirty()
+            self._plan(CLOSE_TIMEOUT_S, self._abandon)
+        self.is_finished = True
+        self.broker.dirty.append(self)
+
+    def _abandon(self) -> None:
+        """Hang up now."""
+        self._release()
+        self.stage = CLOSED
+        self.is_finished = self.is_abandoned = True
+        self.broker.dirty.append(self)
 
     # Time.
 
-    def _check_handshake(self) -> None:
-        if self.stage in (HEADER, START, TUNE, OPEN):
-            self._release()
-            self._give_up()
+    def _plan(self, delay_s: float, action: Callable[[], None]) -> None:
+        """One thing at a time is planned: the end of the handshake, then heartbeats, then the end of the end."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.broker.call_at(self.broker.now_s + delay_s, action)
+
+    def _begin_heartbeat(self, interval_s: int) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if interval_s:
+            self._heartbeat = Heartbeat(interval_s)
+            self._plan(self._heartbeat.tick_s, self._beat)
 
     def _beat(self) -> None:
-        """Sends at half the interval, and ends a connection that was silent for twice of it."""
-        if self.stage == CLOSED:
+        assert self._heartbeat is not None
+        # A client that does not take its output is not read; its taking some is a sign of life.
+        heard_bytes = self.received_bytes + (self.output.sent_bytes if self.output.is_congested else 0)
+        must_speak = self._heartbeat.tick(heard_bytes, self.output.sent_bytes)
+        if self._heartbeat.is_dead and not self.is_paused:
+            self._abandon()
             return
-        now_s = self.broker.now_s
-        # The socket of a client that does not take its output is not read; its taking some is a sign of life.
-        heard_s = max(self.received_at_s, self.sent_at_s) if self.is_congested else self.received_at_s
-        if not self.is_paused and now_s - heard_s > 2 * self._heartbeat_s:
-            self.lost()
-            self._mark_dirty()
-            return
-        if now_s - self.sent_at_s >= self._heartbeat_s / 2 - 0.01:
+        if must_speak:
             self.send(protocol.HEARTBEAT_FRAME)
-        self.broker.call_at(now_s + self._heartbeat_s / 2, self._beat)
+        self._plan(self._heartbeat.tick_s, self._beat)
 
     # Publishers that must wait.
 
@@ -342,51 +361,20 @@ class Connection:
         self.is_paused = True
         if self.has_capability("connection.blocked"):
             self._send(protocol.CONNECTION_BLOCKED, shortstr(reason))
-        self._mark_dirty()
+        self.broker.dirty.append(self)
 
     def unblock(self) -> None:
         if not self.is_paused:
             return
         self.is_paused = False
-        self.received_at_s = self.broker.now_s
         if self.has_capability("connection.blocked") and self.stage == RUNNING:
             self._send(protocol.CONNECTION_UNBLOCKED)
-        self._mark_dirty()
+        self.broker.dirty.append(self)
 
     # Output.
 
     def _send(self, method: int, arguments: bytes = b"") -> None:
         self.send(protocol.method(0, method, arguments))
-
-    def send(self, data: bytes) -> None:
-        if not self._output:
-            self.broker.dirty.append(self)
-        self._output.append(data)
-        self._output_bytes += len(data)
-        if self._output_bytes > CONGESTED_BYTES:
-            self.is_congested = True
-
-    def _mark_dirty(self) -> None:
-        """The front end must look at this connection, output or not."""
-        self.broker.dirty.append(self)
-
-    def take_output(self) -> bytes:
-        """What has been collected since the last call. The caller says by `note_sent` what became of it."""
-        data = self._output[0] if len(self._output) == 1 else b"".join(self._output)
-        self._output.clear()
-        self._unsent_bytes += self._output_bytes
-        self._output_bytes = 0
-        return data
-
-    def note_sent(self, size: int) -> None:
-        """The socket took `size` bytes; consumers go on once it has taken nearly everything."""
-        self._unsent_bytes -= size
-        self.sent_bytes += size
-        if size:
-            self.sent_at_s = self.broker.now_s
-        if self.is_congested and self._unsent_bytes + self._output_bytes < CONGESTED_BYTES // 2:
-            self.is_congested = False
-            self.broker.resume_later(self)
 
     def resume(self) -> None:
         """The client took what had piled up: its consumers go on."""
@@ -411,8 +399,3 @@ def _culprit(kind: int, payload: bytes) -> int:
         return protocol.BASIC_PUBLISH
     number: int = protocol.U32.unpack_from(payload)[0] if len(payload) >= 4 else 0
     return 0 if number == protocol.CONNECTION_START_OK else number  # as RabbitMQ answers a refused login
-
-
-def _shorten(text: str) -> bytes:
-    """A short string holds 255 bytes; cut between characters."""
-    return text.encode()[:255].decode(errors="ignore").encode()

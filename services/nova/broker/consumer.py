@@ -61,7 +61,7 @@ class Consumer:
 
     def is_ready(self) -> bool:
         channel = self.channel
-        if channel.connection.is_congested:
+        if channel.connection.output.is_congested:
             return False
         if self.no_ack:
             return True

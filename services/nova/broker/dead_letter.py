@@ -20,7 +20,7 @@ _FIRST = ("exchange", "queue", "reason")
 def letter(message: Message, queue: Queue, reason: str, at_s: int) -> Message:
     """The message to publish in place of one that died in `queue`; `at_s` is the wall clock's Unix time.
 
-    Raises `MalformedHeader` where the publisher's headers are no table.
+    Raises `ValueError` (`MalformedHeader`, `MalformedTable`) where the publisher's headers are no table.
     """
     found = properties.locate(message.header)
     fields = _headers(message.header, found)
@@ -40,11 +40,10 @@ def letter(message: Message, queue: Queue, reason: str, at_s: int) -> Message:
             entry = death
             deaths.remove(death)
             break
-    count = entry["count"]
-    entry["count"] = count + 1 if isinstance(count, int) else 1
+    entry["count"] = _count(entry) + 1
     fields["x-death"] = _encode_deaths([entry, *deaths])
     for name in _FIRST:
-        fields.setdefault(f"x-first-death-{name}", table.encode_value(entry[name]))
+        fields.setdefault(f"x-first-death-{name}", table.encode_value(entry.get(name, "")))
     header = properties.replace(message.header, {"headers": table.join(fields), "expiration": None})
     routing_key = queue.arguments.dead_letter_routing_key
     if routing_key is None:
@@ -82,11 +81,17 @@ def _deaths(fields: dict[str, bytes]) -> list[dict[str, Any]]:
     return [death for death in value if isinstance(death, dict)] if isinstance(value, list) else []
 
 
+def _count(death: dict[str, Any]) -> int:
+    """Publishers can write what they like into `x-death`."""
+    count = death.get("count")
+    return count if isinstance(count, int) and 0 <= count < 2**62 else 0
+
+
 def _encode_deaths(deaths: list[dict[str, Any]]) -> bytes:
     """As RabbitMQ types them: the count is a 64-bit number."""
     encoded = []
     for death in deaths:
         fields = {name: table.encode_value(value) for name, value in death.items()}
-        fields["count"] = b"l" + death["count"].to_bytes(8, "big")
+        fields["count"] = b"l" + _count(death).to_bytes(8, "big")
         encoded.append(b"F" + table.join(fields))
     return table.encode_array(encoded)

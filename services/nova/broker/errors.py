@@ -6,6 +6,8 @@ code decides which: the specification (section 1.2) calls the codes below `hard`
 
 from __future__ import annotations
 
+from nova.broker import protocol
+
 NO_ROUTE = 312
 CONNECTION_FORCED = 320
 ACCESS_REFUSED = 403
@@ -65,6 +67,11 @@ class AmqpFault(Exception):
         self.code = code
         self.method = method
         self.text = f"{NAMES[code]} - {text}"
+
+    def close_arguments(self, method: int) -> bytes:
+        """The arguments of channel.close and connection.close; a text too long for them is cut between characters."""
+        text = self.text.encode()[:255].decode(errors="ignore")
+        return protocol.U16.pack(self.code) + protocol.shortstr(text) + protocol.U32.pack(method)
 
     @property
     def is_hard(self) -> bool:

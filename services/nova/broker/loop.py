@@ -21,11 +21,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nova.broker.broker import Broker
+from nova.broker.output import Output
 
 LOG = logging.getLogger("nova.broker")
 
 READ_BYTES = 128 * 1024
 ACCEPTS_A_TURN = 64
+PAUSE_S = 0.2  # of accepting, when there is no descriptor at all
 IN, OUT = 1, 4  # EPOLLIN, EPOLLOUT: `select` may be patched, the numbers are Linux's
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
@@ -34,14 +36,11 @@ class Peer(Protocol):
     """What the loop serves: an AMQP connection, or an administrator's."""
 
     is_finished: bool  # hang up once the output is sent
+    is_abandoned: bool  # hang up at once
     is_paused: bool  # do not read: a publisher that is held
-    is_congested: bool  # do not read: a client that does not take its output
+    output: Output
 
     def feed(self, data: bytes) -> None: ...
-
-    def take_output(self) -> bytes: ...
-
-    def note_sent(self, size: int) -> None: ...
 
     def crash(self, error: Exception) -> None: ...
 
@@ -69,7 +68,7 @@ class Loop:
         self._links: dict[int, _Link] = {}
         self._fds: dict[Peer, int] = {}
         self._wakers: dict[int, Callable[[], None]] = {}
-        self._spare_fd: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._spare_fd = _spare()
         broker.now_s = time.monotonic()
 
     def fileno(self) -> int:
@@ -166,15 +165,25 @@ class Loop:
 
     def _refuse(self, listener: socket.socket) -> None:
         """Out of descriptors: the spare one takes the connection and hangs up, so that nobody waits in vain."""
-        if self._spare_fd is None:
-            return
-        os.close(self._spare_fd)
-        self._spare_fd = None
+        if self._spare_fd is not None:
+            os.close(self._spare_fd)
         with contextlib.suppress(OSError):
             listener.accept()[0].close()
-        with contextlib.suppress(OSError):
-            self._spare_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._spare_fd = _spare()
+        if self._spare_fd is None:
+            self._pause(listener)
         LOG.warning("no file descriptor left: a connection was refused")
+
+    def _pause(self, listener: socket.socket) -> None:
+        """Not even a spare descriptor: epoll would report the listener again and again."""
+        fd = listener.fileno()
+        self._epoll.modify(fd, 0)
+
+        def go_on() -> None:
+            if fd in self._listeners:
+                self._epoll.modify(fd, IN)
+
+        self.broker.call_at(self.broker.now_s + PAUSE_S, go_on)
 
     def _add(self, sock: socket.socket, peer: Peer) -> None:
         fd = sock.fileno()
@@ -205,7 +214,10 @@ class Loop:
         if fd is None:
             return
         link = self._links[fd]
-        data = peer.take_output()
+        if peer.is_abandoned:
+            self._drop(fd, link)
+            return
+        data = peer.output.take()
         if link.rest is not None:
             if data:
                 link.rest = memoryview(bytes(link.rest) + data)
@@ -221,7 +233,7 @@ class Loop:
                 return
             if sent < len(data):
                 link.rest = memoryview(data)[sent:]
-            peer.note_sent(sent)
+            peer.output.note_sent(sent)
         self._settle(fd, link)
 
     def _send_rest(self, fd: int, link: _Link) -> None:
@@ -235,7 +247,7 @@ class Loop:
             return
         rest = link.rest[sent:]
         link.rest = rest if len(rest) else None
-        link.peer.note_sent(sent)
+        link.peer.output.note_sent(sent)
         self._settle(fd, link)
 
     def _settle(self, fd: int, link: _Link) -> None:
@@ -245,7 +257,7 @@ class Loop:
             self._set_events(fd, link)
 
     def _set_events(self, fd: int, link: _Link) -> None:
-        is_read = not (link.peer.is_paused or link.peer.is_congested)
+        is_read = not (link.peer.is_paused or link.peer.output.is_congested)
         wanted = (IN if is_read else 0) | (0 if link.rest is None else OUT)
         if wanted != link.events:
             link.events = wanted
@@ -257,3 +269,10 @@ class Loop:
         self._epoll.unregister(fd)
         link.socket.close()
         link.peer.lost()
+
+
+def _spare() -> int | None:
+    try:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from nova.broker.message import Message
 
 
+class Cancellable(Protocol):
+    def cancel(self) -> None: ...
+
+
 class Surroundings(Protocol):
     """What a queue needs of the broker around it."""
 
@@ -38,7 +42,7 @@ class Surroundings(Protocol):
     def bury(self, queue: Queue, message: Message, reason: str) -> None:
         """Dead-letters `message`, later in this turn, and then calls `queue.release`."""
 
-    def wake_at(self, deadline_s: float, queue: Queue) -> None:
+    def wake_at(self, deadline_s: float, queue: Queue) -> Cancellable:
         """Calls `queue.on_time` at that moment."""
 
 
@@ -72,7 +76,8 @@ class Queue:
         self.idle_since_s = surroundings.now_s
         self._around = surroundings
         self._has_consumers = False
-        self._alarm_s: float | None = None
+        self._alarm: Cancellable | None = None
+        self._alarm_s = 0.0
         highest = arguments.max_priority
         self.backlog: Backlog | PriorityBacklog = PriorityBacklog(highest) if highest else Backlog()
         self._is_bounded = arguments.max_length is not None or arguments.max_length_bytes is not None
@@ -101,7 +106,8 @@ class Queue:
         if self.durable and facts.is_persistent:
             around.store(self, message)
         self.backlog.append(message)
-        if self._has_consumers:
+        # Whoever becomes able to take a message pumps: where others wait already, nobody is able now.
+        if self._has_consumers and len(self.backlog) == 1:
             self.pump()
         if self._is_bounded:
             self._drop_overflow()
@@ -211,6 +217,13 @@ class Queue:
         if message.segment is not None:
             self._around.forget(message)
 
+    def close(self) -> int:
+        """The end of the queue: drops what is ready. The number of messages."""
+        self.is_deleted = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        return self.purge()
+
     def purge(self) -> int:
         """Drops what is ready; what was delivered stays with its channels. The number of messages."""
         messages = self.backlog.clear()
@@ -250,15 +263,16 @@ class Queue:
         return self.idle_since_s + self.arguments.expires_ms / 1000
 
     def _arm(self, deadline_s: float) -> None:
-        if self._alarm_s is None or deadline_s < self._alarm_s:
-            self._alarm_s = deadline_s
-            self._around.wake_at(deadline_s, self)
+        if self._alarm is not None:
+            if self._alarm_s <= deadline_s:
+                return
+            self._alarm.cancel()
+        self._alarm_s = deadline_s
+        self._alarm = self._around.wake_at(deadline_s, self)
 
     def on_time(self) -> bool:
         """The moment of `wake_at` has come. True where the queue's life is over."""
-        self._alarm_s = None
-        if self.is_deleted:
-            return False
+        self._alarm = None
         self._expire()
         if self.arguments.expires_ms is not None and not self._has_consumers:
             if self._expires_at_s() <= self._around.now_s:

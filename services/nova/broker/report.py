@@ -87,7 +87,7 @@ def connections(broker: Broker) -> list[Row]:
             "channels": len(connection.channels),
             "connected_s": round(broker.now_s - connection.connected_at_s, 3),
             "received_bytes": connection.received_bytes,
-            "sent_bytes": connection.sent_bytes,
+            "sent_bytes": connection.output.sent_bytes,
         }
         for connection in broker.connections
     ]

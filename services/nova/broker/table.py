@@ -113,7 +113,7 @@ def _encode_decimal(value: Decimal) -> bytes:
         raise MalformedTable(f"{value} is not a number")
     scale = max(0, -exponent)
     unscaled = int("".join(map(str, digits)) or "0") * 10 ** max(0, exponent)
-    if scale > 255 or unscaled >= 2**31:
+    if scale > 255 or unscaled >= 2**31 + sign:
         raise MalformedTable(f"{value} does not fit into a decimal of 32 bits")
     return b"D" + _DECIMAL.pack(scale, -unscaled if sign else unscaled)
 

@@ -279,7 +279,7 @@ class VirtualHost:
         """Its consumers are told (basic.cancel). The number of messages that were ready."""
         if queue.is_deleted:
             return 0
-        queue.is_deleted = True
+        count = queue.close()
         self.queues.pop(queue.name, None)
         self._routes.clear()
         for consumer in list(queue.consumers):
@@ -288,7 +288,7 @@ class VirtualHost:
             self._around.define("queue-deleted", vhost=self.name, name=queue.name, number=queue.number)
         for binding in list(queue.incoming.values()):
             self._remove_binding(binding)
-        return queue.purge()
+        return count
 
     # Bindings.
 
