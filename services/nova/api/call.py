@@ -35,8 +35,6 @@ class Call:
         return self.context.user_id or ""
 
 
-Action = Callable[[Call], Reply]
-
 DONE: Reply = {"return": True}
 
 

@@ -71,9 +71,20 @@ def read(params: Params) -> Wanted:
         most=most,
         key_name=params.text("KeyName", max_length=255),
         user_data=params.encoded("UserData", MAX_USER_DATA_BYTES),
-        zone=params.structure("Placement").text("AvailabilityZone", max_length=255),
+        zone=_zone(params.structure("Placement")),
         token=params.text("ClientToken", max_length=64),
     )
+
+
+def _zone(placement: Params) -> str:
+    for name in placement:
+        if name not in ("AvailabilityZone", "Tenancy"):
+            raise Ec2Error(
+                "UnknownParameter", f"the parameter {placement.full(name)[:80]} is not understood here"
+            )
+    if placement.text("Tenancy", "default") != "default":
+        raise Ec2Error("UnsupportedOperation", "instances here share their hosts: Placement.Tenancy is default")
+    return placement.text("AvailabilityZone", max_length=255)
 
 
 def _create(s: orm.Session, call: Call, wanted: Wanted, given: dict[str, str], mark: str) -> list[Instance]:

@@ -45,8 +45,12 @@ def describe_instance_types(call: Call) -> Reply:
     for name in names:
         if name not in TYPES:
             raise Ec2Error("InvalidInstanceType", f"{name[:80]!r} is no instance type here")
-    views = filters.apply(call.params, [_view(name) for name in names], FILTERS, lambda view: view)
-    return {"instanceTypeSet": items(views)}
+    rows = [(number, _view(name)) for number, name in enumerate(names, 1)]
+    matching = filters.apply(call.params, rows, FILTERS, lambda row: row[1])
+    shown, token = filters.page(
+        call.params, matching, lambda row: row[0], bool(call.params.texts("InstanceType"))
+    )
+    return {"instanceTypeSet": items([view for _, view in shown]), "nextToken": token}
 
 
 def _view(name: str) -> Reply:

@@ -360,6 +360,15 @@ def test_an_action_that_is_not_there_and_values_that_are_wrong_are_named(ec2) ->
     assert code(ec2.describe_instances, InstanceIds=["nonsense"]) == "InvalidInstanceID.Malformed"
 
 
+def test_a_parameter_that_is_not_understood_is_refused_before_anything_is_done(ec2) -> None:
+    wanted = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1}
+    assert code(ec2.run_instances, **wanted, SubnetId="subnet-1") == "UnknownParameter"
+    assert code(ec2.run_instances, **wanted, Placement={"GroupName": "g"}) == "UnknownParameter"
+    assert code(ec2.run_instances, **wanted, Placement={"Tenancy": "host"}) == "UnsupportedOperation"
+    assert code(ec2.create_volume, Size=1, AvailabilityZone="nova", Encrypted=True) == "UnknownParameter"
+    assert ec2.describe_instances()["Reservations"] == ec2.describe_volumes()["Volumes"] == []
+
+
 def test_a_database_that_is_locked_is_a_service_unavailable(ec2, state_path: Path) -> None:
     ec2.describe_instances()
     with (
