@@ -123,6 +123,20 @@ def test_the_terminal_is_as_it_was_after_up(project: Project) -> None:
     shell.close(force=True)
 
 
+def test_a_watched_status_repaints_at_each_change_and_q_leaves(project: Project) -> None:
+    project.write(SLEEPING)
+    assert project.novad("up", "-d").returncode == 0
+    watched = project.terminal("status", "-w")
+    watched.expect("2 ready")
+    watched.expect("q quits")
+    project.novad("stop", "db")
+    watched.expect("1 ready · 1 stopped")
+    watched.send("q")
+    watched.expect(pexpect.EOF)
+    watched.close()
+    assert watched.exitstatus == 0
+
+
 def test_the_shell_completes_runs_and_survives_the_end_of_the_daemon(project: Project) -> None:
     project.write("[novad]\nname = 'shop'\n" + SLEEPING)
     assert project.novad("up", "-d").returncode == 0

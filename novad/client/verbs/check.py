@@ -20,7 +20,11 @@ def run(app: App, show_name: str | None, explain_key: str | None, schema: bool, 
         terminal.out(json.dumps(app.compiler.schema(), indent=2))
         return 0
     if explain_key is not None:
-        terminal.out(app.compiler.explain(explain_key))
+        text = app.compiler.explain(explain_key)
+        if app.options.json:
+            app.print_json({"key": explain_key, "text": text})
+        else:
+            terminal.out(text)
         return 0
     if system:
         from novad.client.verbs.doctor import run as check_system

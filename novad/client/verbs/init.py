@@ -51,6 +51,9 @@ def run(app: App, force: bool) -> int:
         ) from None
     except OSError as error:
         raise NovadError(f"{path}: {error.strerror}", "novad -C DIR init") from error
+    if app.options.json:
+        app.print_json({"path": str(path)})
+        return 0
     app.terminal.out(f"wrote {path}")
     app.terminal.note(f"hint: {app.command_name()} up")
     return 0

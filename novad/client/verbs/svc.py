@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from novad.client.app import App
 from novad.client.link import Link
 from novad.client.verbs.control import report_stopped, wait_for_the_end
@@ -36,24 +38,27 @@ def parse(words: tuple[str, ...]) -> tuple[list[str], list[str]]:
 
 
 def run(app: App, words: tuple[str, ...]) -> int:
+    """As svc, silent where all went well; `--json` tells each letter's answer."""
     letters, names = parse(words)
     to_group = "+" in letters
+    done: list[dict[str, Any]] = []
     with app.link() as link:
         for letter in letters:
             if letter == "x":
                 return end(app, link, names)
             if letter != "+":
-                act(link, letter, names, to_group)
+                done.append({"letter": letter, **act(link, letter, names, to_group)})
+    if app.options.json:
+        app.print_json({"done": done})
     return 0
 
 
-def act(link: Link, letter: str, names: list[str], to_group: bool) -> None:
+def act(link: Link, letter: str, names: list[str], to_group: bool) -> dict[str, Any]:
     if letter in SIGNALS:
-        link.request("signal", names=names, signal=SIGNALS[letter], group=to_group)
-    elif letter == "d":
-        link.request("stop", None, names=names, timeout_s=None, kill=False)
-    else:
-        link.request("start", names=names, once=letter == "o", deps=False)
+        return link.request("signal", names=names, signal=SIGNALS[letter], group=to_group)
+    if letter == "d":
+        return link.request("stop", None, names=names, timeout_s=None, kill=False)
+    return link.request("start", names=names, once=letter == "o", deps=False)
 
 
 def end(app: App, link: Link, names: list[str]) -> int:
