@@ -96,6 +96,8 @@ class Application:
             identity, signed = auth.authenticate(request.http)
         except SignatureError as error:
             raise S3Error(_REFUSALS[error.reason], str(error)) from None
+        if signed.service != "s3":
+            raise S3Error("AuthorizationHeaderMalformed", f"the request is signed for {signed.service[:40]!r}")
         request = replace(
             request,
             project_id=identity.project_id,
