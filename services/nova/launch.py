@@ -51,7 +51,7 @@ def _end(code: int) -> NoReturn:
 
 def _run(binary: str, argv: list[str]) -> int:
     """The exit code of the binary's whole life."""
-    from nova import exception, flags, log
+    from nova import exception, flags, launcher, log
 
     topic = binary.rpartition("nova-")[2]
     try:
@@ -64,7 +64,7 @@ def _run(binary: str, argv: list[str]) -> int:
             print(flags.FLAGS.usage(binary) if flags.FLAGS.help else flags.FLAGS.dump(), end="")
             return exception.EXIT_CLEAN
         flags.FLAGS.finish()
-        return _serve(binary, entries)
+        return _serve(launcher.Launcher(name=binary), entries)
     except exception.Error as error:
         print(f"{binary}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
@@ -77,20 +77,18 @@ def _services(binary: str, topic: str) -> list[tuple[Any, int]]:
 
         entries: list[tuple[Any, int]] = combined.services()
         return entries
-    from nova import service
+    from nova.binary import create
 
-    return [(service.create(binary), 0)]
+    return [(create(binary), 0)]
 
 
-def _serve(binary: str, entries: list[tuple[Any, int]]) -> int:
+def _serve(launcher: Any, entries: list[tuple[Any, int]]) -> int:
     import logging
 
     from nova import flags
-    from nova.launcher import Launcher
 
     for remark in flags.FLAGS.unknown_in_file():
         logging.getLogger(__name__).warning(remark)
-    launcher = Launcher(name=binary)
     for service, tier in entries:
         launcher.launch_service(service, tier)
     return launcher.wait()

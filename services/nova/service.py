@@ -10,17 +10,16 @@ the manager and the flag `<topic>_manager`; names and meanings are those of Nova
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from nova import binary as binaries
 from nova import context as nova_context
 from nova import exception, flags, green, metrics, periodic
+from nova.binary import create, import_class
 from nova.db import services as services_table
 from nova.db import session
 from nova.inflight import Inflight
@@ -36,34 +35,6 @@ LOG = logging.getLogger(__name__)
 FLAGS = flags.FLAGS
 
 GetServer = Callable[..., Any]
-
-
-def import_class(path: str) -> Any:
-    """The class (or any object) at `package.module.Name`. Raises `NoManager`, naming what is missing."""
-    module_name, _, name = path.replace(":", ".").rpartition(".")
-    try:
-        return getattr(importlib.import_module(module_name), name)
-    except (ImportError, ValueError, AttributeError) as error:
-        if isinstance(error, ImportError) and error.name and not module_name.startswith(error.name):
-            raise  # the module is there; what it imports is not
-        raise exception.NoManager(f"cannot load {path}: {error}") from error
-
-
-def binary_name() -> str:
-    """The name this process was started by."""
-    return os.path.basename(sys.argv[0])
-
-
-def manager_path(topic: str) -> str:
-    """The class in `--<topic>_manager`. Raises `NoManager`, naming the flag and those that exist."""
-    name = f"{topic}_manager"
-    if name not in FLAGS:
-        flags.DEFINE_string(name, None, f"class that serves {topic}")
-    path: str | None = FLAGS[name]
-    if not path:
-        known = ", ".join(f"--{flag}" for flag in FLAGS if flag.endswith("_manager") and FLAGS[flag])
-        raise exception.NoManager(f"no manager for {topic!r}: set --{name} (known: {known})")
-    return path
 
 
 class Service:
@@ -116,9 +87,9 @@ class Service:
 
         Raises `NoManager`.
         """
-        binary = binary or (f"nova-{topic}" if topic else binary_name())
-        topic = topic or binary.rpartition("nova-")[2]
-        manager = manager or manager_path(topic)
+        binary = binary or (f"nova-{topic}" if topic else binaries.name())
+        topic = topic or binaries.topic_of(binary)
+        manager = manager or binaries.manager_path(topic)
         return cls(host or FLAGS.host, binary, topic, manager, report_interval, periodic_interval, **kwargs)
 
     def __getattr__(self, key: str) -> Any:
@@ -342,16 +313,6 @@ class Service:
             self._is_database_away = False
 
 
-def create(binary: str | None = None, **kwargs: Any) -> Service | WSGIService:
-    """The service of a binary, of the kind that its manager's class asks for. Raises `NoManager`."""
-    binary = binary or binary_name()
-    topic = binary.rpartition("nova-")[2]
-    path = manager_path(topic)
-    kind: Any = WSGIService if hasattr(import_class(path), "wsgi_app") else Service
-    made: Service | WSGIService = kind.create(binary=binary, topic=topic, manager=path, **kwargs)
-    return made
-
-
 _launcher: Launcher | None = None
 
 
@@ -359,7 +320,7 @@ def serve(*services: Service | WSGIService) -> Launcher:
     """Start services in this process; without any, the one that the binary's name says."""
     global _launcher
     if _launcher is None:
-        _launcher = Launcher(name=binary_name())
+        _launcher = Launcher(name=binaries.name())
     for item in services or (create(),):
         _launcher.launch_service(item)
     return _launcher

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from nova import binary as binaries
 from nova import context as nova_context
 from nova import flags, green, metrics, periodic, wsgi
 from nova.inflight import Inflight
@@ -61,11 +62,9 @@ class WSGIService:
         **kwargs: Any,
     ) -> WSGIService:
         """By convention: `<name>_manager` is the class. Raises `NoManager`."""
-        from nova import service
-
-        name = name or topic or (binary or service.binary_name()).rpartition("nova-")[2]
+        name = name or topic or binaries.topic_of(binary or binaries.name())
         if "application" not in kwargs:
-            kwargs["manager"] = service.import_class(manager or service.manager_path(name))
+            kwargs["manager"] = binaries.import_class(manager or binaries.manager_path(name))
         return cls(name, **kwargs)
 
     @property
