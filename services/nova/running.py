@@ -117,7 +117,10 @@ class Running:
         self._life, effects = lifecycle.step(before, event, self._clock())
         changed = self._life.state is not before.state
         for effect in effects:
-            self._perform(effect)
+            try:
+                self._perform(effect)
+            except Exception:  # the life goes on, or nobody would ever hear of its end
+                LOG.exception("%s: %s failed", self._part.name, effect)
         if changed:
             if not self._settled.ready() and self._life.state is not State.STARTING:
                 self._settled.send(None)

@@ -118,10 +118,11 @@ class Server:
 
     def stop(self) -> None:
         """Take no new connection and let finish what has begun; `wait` returns when that is so."""
-        if self._acceptor is None:
+        # Taken before the first switch: a kill may come while a stop is under way.
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is None:
             return
-        self._acceptor.kill()
-        self._acceptor = None
+        acceptor.kill()
         self._take_backlog()
         self._listener.close()
         os.close(self._spare)

@@ -150,7 +150,7 @@ def test_quit_or_a_second_int_ends_at_once_with_three(folder: str, signals: tupl
             if len(signals) > 1 and name is signals[0]:
                 service.wait_said("STOPPING=1")
         began_s = time.monotonic()
-        assert service.wait() == 3
+        assert service.wait() == 3, service.log
         assert time.monotonic() - began_s < 2
 
 

@@ -335,3 +335,14 @@ def test_an_inherited_socket_is_found_by_name_and_meant_for_this_process() -> No
     assert wsgi.inherited_socket("web", {}) is None
     assert wsgi.inherited_socket("web", {"LISTEN_FDS": "0"}) is None
     assert wsgi.inherited_socket("web", {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid() + 1)}) is None
+
+
+def test_a_kill_while_a_stop_is_under_way_disturbs_neither(serve: Serve, app: App) -> None:
+    server = serve()
+    client = Client(server.port).get("/gate")
+    app.began.wait()
+    stopping = [green.spawn(server.stop), green.spawn(server.kill), green.spawn(server.stop)]
+    for greenlet in stopping:
+        greenlet.wait()
+    assert client.response()[0] == 503
+    server.wait()
