@@ -302,6 +302,11 @@ def read_service(node: Node, lookup: Lookup | None) -> Service:
     return Service.model_validate(plain(node), context=lookup)
 
 
+def read_novad(node: Node | None, lookup: Lookup | None) -> Novad:
+    """The model of [novad], of an empty one where there is none. Raises as `read_service`."""
+    return Novad.model_validate(plain(node) if node else {}, context=lookup)
+
+
 # What pydantic finds by itself, in our words.
 EXPECTED = {
     "bool_type": "true or false",

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from novad.config.load import Compiled, Request, compile_cluster, compile_with_origins
+from novad.config.load import Compiled, compile_cluster, compile_with_origins
 from novad.config.report import ConfigFaults
+from novad.config.request import Request
 from novad.core.spec import Cluster, ProcessSpec
 
 SHELL = {"HOME": "/home/dev", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
