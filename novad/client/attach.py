@@ -65,7 +65,7 @@ class Attached:
         keyboard = Keyboard(sys.stdin) if self.view.has_keys else contextlib.nullcontext()
         with Interrupts() as interrupts, keyboard as keys:
             try:
-                self.view.show(self.feed.take(list(self.starting.kept)))
+                self.view.show(self.feed.take([*self.starting.kept, *self.link.queued_events()]))
                 if outcome is Outcome.INTERRUPTED:
                     self._interrupted()
                 return self._loop(interrupts, keys)

@@ -33,7 +33,7 @@ from novad.core.process import Process
 from novad.core.record import Identity
 from novad.core.spec import ProcessSpec
 from novad.daemon.watching import Reports, Watching
-from novad.host import proc
+from novad.host import proc, stacks
 from novad.host.child import MARK, Child, Children, Hooks
 from novad.host.launch import Command, SpawnError, spawn
 from novad.host.output import Output
@@ -213,6 +213,7 @@ class Effects:
         env["NOVAD_SOCKET"] = self._wiring.control_path
         env["NOTIFY_SOCKET"] = self._wiring.notify_path
         env[MARK] = self.mark(spec.name, incarnation)
+        env["PYTHONPATH"] = stacks.python_path(env.get("PYTHONPATH"))
         if spec.watchdog_s:
             env["WATCHDOG_USEC"] = str(int(spec.watchdog_s * 1_000_000))
         return env
@@ -227,7 +228,9 @@ class Effects:
         return f"{self._wiring.mark}/"
 
     def _dump_stacks(self, child: Child) -> None:
-        self.outputs[child.name].note("still there at 80 % of its stop timeout")
+        shown = self.children.show_stacks(child)
+        said = f"; the stacks of {', '.join(map(str, shown))} follow" if shown else ""
+        self.outputs[child.name].note(f"still there at 80 % of its stop timeout{said}")
 
     def _kill_tree(self, child: Child) -> None:
         self.outputs[child.name].note("killing what is left of it")

@@ -19,7 +19,7 @@ import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from novad.host import pidfd, proc
+from novad.host import pidfd, proc, stacks
 from novad.host.hub import Timer, Watcher
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -342,6 +342,13 @@ class Children:
             killed.update(fresh)
         if child.is_dead:
             self._watch_members(child)
+
+    def show_stacks(self, child: Child) -> list[int]:
+        """Ask the Python processes of the tree for their stacks; who was asked, by pid."""
+        pids = [*([] if child.is_dead else [child.pid]), *self.tree(child)]
+        able = [pid for pid in pids if stacks.can_show(pid)]
+        self._send(able, stacks.SIGNAL)
+        return able
 
     def survivors(self, child: Child) -> list[tuple[int, str]]:
         """Who of the tree is still there, as pid and command; the leader first."""

@@ -121,20 +121,20 @@ def bring_up(app: App, link: Link, cluster: Cluster, options: UpOptions, owns: b
     say_changed(app, link.request("up", UP_ANSWER_S, start=False, **ask))
     rows = link.request("status", names=[], usage=False)["processes"]
     shown = shown_logs(rows, cluster, options) if attaches else []
-    link.request("subscribe", states=True, lines=shown or None)
+    picture = link.request("subscribe", states=True, lines=shown or None)["processes"]
     reply = link.request("up", UP_ANSWER_S, start=True, **ask)
-    document = link.request("status", names=[], usage=False)
-    # What was pushed before this answer is in it already; only log lines are news.
-    lines = [event for event in link.queued_events() if event.get("type") == "lines"]
-    write_names(app.place(), document["processes"])
-    processes = [item for item in document["processes"] if item["name"] in reply["names"]]
+    events = link.queued_events()
+    now = brought_up_to_date(picture, events)
+    lines = [event for event in events if event.get("type") == "lines"]
+    write_names(app.place(), list(now.values()))
+    processes = [now[name] for name in reply["names"]]
     startup = Startup(
         tuple(item["name"] for item in processes),
         {item.name: tuple(dependency.name for dependency in item.after) for item in cluster.processes},
         time.monotonic(),
     )
     if options.detach and not options.wait:
-        return answer_detached(app, startup, document)
+        return answer_detached(app, link, startup)
     starting = Starting(app, link, startup, processes, Deadline(options.timeout), attaches)
     starting.kept.extend(lines)
     if not attaches:
@@ -161,10 +161,22 @@ def say_changed(app: App, reply: dict[str, Any]) -> None:
         app.terminal.note(f"hint: {app.command_name()} reload shows the difference and applies it")
 
 
-def answer_detached(app: App, startup: Startup, document: dict[str, Any]) -> int:
+def brought_up_to_date(picture: list[dict[str, Any]], events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The processes by name: the picture at the subscription with all that was pushed since.
+
+    A second look would not do: what comes in the same breath as its answer may be older or newer than it.
+    """
+    now = {item["name"]: item for item in picture}
+    for event in events:
+        if event.get("type") == "state":
+            now[event["name"]] = {**now.get(event["name"], {}), **event}
+    return now
+
+
+def answer_detached(app: App, link: Link, startup: Startup) -> int:
     """`up -d --no-wait`."""
     if app.options.json:
-        app.print_json(document)
+        app.print_json(link.request("status", names=[], usage=False))
     else:
         app.terminal.note(f"starting {len(startup.names)} processes; {app.command_name()} status shows them")
     return 0

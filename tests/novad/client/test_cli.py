@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from novad.cli import main
 from novad.core.errors import NoSuchService
+from novad.core.wire import Event, Reply, Request
 from tests.novad.client.fakes import FakeDaemon, document, process, subscription
 
 LINE = "2026-11-23T17:01:0{}.000000Z {} {}\n"
@@ -358,8 +360,33 @@ def test_a_terminal_without_unicode_is_no_defect(daemon: FakeDaemon) -> None:
 
 def test_the_trace_of_requests_keeps_the_environment_to_itself(capsys: pytest.CaptureFixture[str]) -> None:
     from novad.client.app import App, Options
-    from novad.core.wire import Request
 
     app = App(Options(verbose=True), None, lambda words, app: 0)  # type: ignore[arg-type]
     app.trace(Request(1, "up", {"cluster": {"env": {"TOKEN": "secret"}}, "names": ["api"]}))
     assert capsys.readouterr().err == '→ up {"cluster": "...", "names": ["api"]}\n'
+
+
+def test_up_misses_no_change_that_comes_in_one_breath_with_an_answer(daemon: FakeDaemon, project: Path) -> None:
+    """The answer to `up` and the news that the service is ready arrive together; then all is silent."""
+    (project / "nova.toml").write_text('[services]\napi = "sleep 600"\n')
+    row = process("api", "stopped", pid=None)
+
+    def up(request: Any) -> list[Any]:
+        reply = Reply(request.id, {"names": ["api"], "loaded": True, "changed": False})
+        if not request.args["start"]:
+            return [reply]
+        subscribed = next(item for item in daemon.requests if item.verb == "subscribe")
+        news = [{"type": "state", "from": "stopped", "cause": "", "at": 0.0, **process("api", state)}
+                for state in ("starting", "ready")]  # fmt: skip
+        before, after = (Event(subscribed.id, event) for event in news)
+        return [before, reply, after]
+
+    daemon.answers |= {
+        "up": up,
+        "status": document(row),
+        "subscribe": {"processes": [row], "offsets": {}},
+        "spec": {"cluster": None},
+    }
+    result = novad("up", "-d", "--timeout", "5s")
+    assert result.exit_code == 0, result.stderr
+    assert "1 ready" in result.stderr

@@ -198,6 +198,34 @@ def test_an_unhealthy_process_is_restarted_and_told_why(daemon: Any, eventually:
     assert any("unhealthy 3 times in a row: test: exit 1" in line for line in daemon.log("a"))
 
 
+STUCK = """
+import signal, sitecustomize, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def wait_for_godot():
+    print("waiting", flush=True)
+    while True:
+        time.sleep(60)
+wait_for_godot()
+"""
+
+
+def test_a_python_process_that_does_not_stop_shows_its_stacks_before_it_is_killed(daemon: Any) -> None:
+    spec = daemon.spec("a", sys.executable, "-c", STUCK, ready=Probe(log="waiting"), stop=Stop("TERM", 0.5))
+    client = daemon.up(spec)
+    client.ask("stop")
+    assert any("in wait_for_godot" in line for line in daemon.text("a", "e"))
+    assert any("the stacks of" in line for line in daemon.log("a"))
+
+
+def test_a_sitecustomize_of_the_project_is_loaded_all_the_same(daemon: Any) -> None:
+    with open(f"{daemon.place.dir}/sitecustomize.py", "w") as file:
+        file.write("print('the own one', flush=True)\n")
+    program = "import sys; print([p for p in sys.path if 'injected' in p], flush=True)"
+    spec = daemon.spec("a", sys.executable, "-c", program, oneshot=True, env={"PYTHONPATH": daemon.place.dir})
+    daemon.up(spec)
+    assert daemon.text("a") == ["the own one", "[]"]
+
+
 def test_limits_and_nice_hold_from_the_birth_of_the_child(daemon: Any) -> None:
     script = "ulimit -S -n; ulimit -S -c; echo done; exec sleep 600"
     spec = daemon.spec(
