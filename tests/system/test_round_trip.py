@@ -9,41 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nova.testing import ServiceProcess
 
+from tests.system.cloud import SERVICES, Cloud
 from tests.system.round_trip import client, describe, round_trip, run_and_terminate, wait
 
 IMAGE = "ami-00000001"
-
-
-class Cloud:
-    """Services as processes; `url("api")` is where one listens."""
-
-    def __init__(self, stack: contextlib.ExitStack, folder: Path) -> None:
-        self.stack = stack
-        self.folder = folder
-        self.processes: dict[str, ServiceProcess] = {}
-        self.env = {
-            "NOVA_STATE_PATH": str(folder / "state"),
-            "NOVA_BROKER_PASSWORD_FILE": str(folder / "state/password"),
-            "NOVA_HOST": "",
-        }
-
-    def start(self, binary: str, *flags: str, host: str | None = None) -> ServiceProcess:
-        """Start a binary and return at once; `wait_ready` is the caller's."""
-        env = {**self.env, "NOVA_HOST": host or binary}
-        process = self.stack.enter_context(ServiceProcess(binary, *flags, env=env))
-        self.processes[host or binary] = process
-        return process
-
-    def url(self, name: str, path: str = "") -> str:
-        """From the log, which says on which free port a service listens."""
-        port = re.findall(rf"nova-{name} listens on port (\d+)", self.processes[f"nova-{name}"].log)[-1]
-        return f"http://127.0.0.1:{port}{path}"
-
-    @property
-    def urls(self) -> tuple[str, str]:
-        return self.url("api", "/services/Cloud"), self.url("objectstore")
 
 
 @pytest.fixture
@@ -54,30 +24,13 @@ def stack() -> Iterator[contextlib.ExitStack]:
 
 @pytest.fixture
 def cloud(stack: contextlib.ExitStack, tmp_path: Path) -> Cloud:
-    """The broker, then everybody else at once."""
-    cloud = Cloud(stack, tmp_path)
-    port_file = tmp_path / "port"
-    cloud.start("nova-broker", "--port=0", f"--port_file={port_file}").wait_ready()
-    cloud.env["NOVA_BROKER"] = f"amqp://127.0.0.1:{port_file.read_text().strip()}/"
-    for name in ("network", "volume", "scheduler"):
-        cloud.start(f"nova-{name}")
-    for host in ("compute-1", "compute-2"):
-        cloud.start("nova-compute", host=host)
-    cloud.start("nova-objectstore", "--objectstore_listen_port=0")
-    cloud.start("nova-api", "--api_listen_port=0")
-    for process in cloud.processes.values():
-        process.wait_ready(60.0)
-    return cloud
+    return Cloud(stack, tmp_path).start_all()
 
 
 def test_boto3_makes_the_round_trip_and_again_after_each_service_was_killed(cloud: Cloud) -> None:
     round_trip(*cloud.urls)
-    for name in ("nova-network", "nova-volume", "nova-scheduler", "compute-1", "nova-broker"):
-        binary = "nova-compute" if name == "compute-1" else name
-        cloud.processes[name].process.kill()
-        cloud.processes[name].wait()
-        flags = (f"--port={cloud.env['NOVA_BROKER'][:-1].rpartition(':')[2]}",) if name == "nova-broker" else ()
-        cloud.start(binary, *flags, host=name).wait_ready()
+    for name in ("nova-broker", *SERVICES):
+        cloud.kill(name).wait_ready()
         run_and_terminate(client("ec2", cloud.urls[0]))
 
 
@@ -88,9 +41,7 @@ def test_a_host_that_dies_with_a_guest_finds_it_again(cloud: Cloud) -> None:
     wait(ec2, "instance_running", InstanceIds=instances)
     before = [describe(ec2, instance)["PrivateIpAddress"] for instance in instances]
     for host in ("compute-1", "compute-2"):
-        cloud.processes[host].process.kill()
-        cloud.processes[host].wait()
-        cloud.start("nova-compute", host=host).wait_ready()
+        cloud.kill(host).wait_ready()
     assert [describe(ec2, instance)["State"]["Name"] for instance in instances] == ["running"] * 4
     assert [describe(ec2, instance)["PrivateIpAddress"] for instance in instances] == before
     ec2.terminate_instances(InstanceIds=instances)
