@@ -133,16 +133,22 @@ class Effects:
             fds.append(lock)
             self._specs[name] = spec
             self.ports.release(spec)
-            fds.append(output.open_pipe("o"))
-            fds.append(output.open_pipe("e"))
+            if spec.log.pty:
+                fds.append(output.open_terminal())
+                fds.append(os.dup(fds[-1]))
+            else:
+                fds.append(output.open_pipe("o"))
+                fds.append(output.open_pipe("e"))
             pid = spawn(self._command(spec, incarnation, fds))
         except Busy as busy:
             return SpawnFailed(incarnation, str(busy), False)
         except SpawnError as error:
             output.end()
+            self.ports.hold(spec)
             return SpawnFailed(incarnation, error.message, error.permanent)
         except OSError as error:
             output.end()
+            self.ports.hold(spec)
             said = f"cannot prepare its start: {error.strerror}: {error.filename or 'descriptors'}"
             return SpawnFailed(incarnation, said, False)
         finally:
@@ -202,6 +208,7 @@ class Effects:
             limits={**self._wiring.soft_limits, **{_LIMITS[name]: value for name, value in spec.limits.items()}},
             nice=spec.nice,
             listen=self.ports.passed(spec),
+            terminal=os.ttyname(stdout) if spec.log.pty else "",
         )
 
     def environment(self, spec: ProcessSpec, incarnation: int) -> dict[str, str]:

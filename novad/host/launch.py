@@ -24,7 +24,8 @@ class Command:
     """What to execute. `argv[0]` is searched in the PATH of `env`; `stdout` and `stderr` are descriptors.
 
     `limits` are soft limits by the numbers of `resource`; `listen` are names and descriptors of listening sockets,
-    which the child finds as 3, 4, 5 ... (sd_listen_fds(3)).
+    which the child finds as 3, 4, 5 ... (sd_listen_fds(3)). `terminal` is the path of a terminal that becomes the
+    controlling one of the new session.
     """
 
     argv: Sequence[str]
@@ -36,6 +37,7 @@ class Command:
     limits: Mapping[int, int] = field(default_factory=dict)
     nice: int = 0
     listen: Sequence[tuple[str, int]] = ()
+    terminal: str = ""
 
 
 class SpawnError(Exception):
@@ -85,14 +87,20 @@ def _adjust(pid: int, command: Command) -> None:
 
 def _popen(command: Command) -> subprocess.Popen[bytes]:
     argv, env, fds = list(command.argv), dict(command.env), list(command.pass_fds)
+    steps = []
     if command.listen:
-        if _resolve(command) is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
         # Only the child itself can say its pid, which the protocol asks for.
-        argv = ["/bin/sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh", *argv]
+        steps.append("export LISTEN_PID=$$")
         env["LISTEN_FDS"] = str(len(command.listen))
         env["LISTEN_FDNAMES"] = ":".join(name for name, _ in command.listen)
         fds += range(FIRST_PASSED, FIRST_PASSED + len(command.listen))
+    if command.terminal:
+        # A session without a terminal gets the first one that its leader opens.
+        steps.append('exec <>"$0" >&0 2>&0')
+    if steps:
+        if _resolve(command) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+        argv = ["/bin/sh", "-c", "; ".join([*steps, 'exec "$@"']), command.terminal or "sh", *argv]
     return subprocess.Popen(
         argv,
         cwd=command.cwd,

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
+import termios
 from collections.abc import Callable
 
 from novad.core.spec import Log
@@ -29,6 +31,7 @@ LINE_BYTES = 65536
 SPLIT_MARK = b" [line split]"
 # A line without an end is shown after this long (s6-log waits 2 s as well).
 PARTIAL_S = 2.0
+TERMINAL_SIZE = (40, 120)
 
 
 class LogFile:
@@ -132,6 +135,18 @@ class Output:
         self.attach(letter, read_fd)
         return child_fd
 
+    def open_terminal(self) -> int:
+        """A new pseudo-terminal for a child that needs one; returns the child's end, as `open_pipe` does.
+
+        It ends with novad: unlike a pipe it cannot be taken over. Raises `OSError`.
+        """
+        read_fd, child_fd = os.openpty()
+        fcntl.ioctl(child_fd, termios.TIOCSWINSZ, struct.pack("HHHH", *TERMINAL_SIZE, 0, 0))
+        os.set_inheritable(read_fd, False)
+        self._streams.append(Stream(self, "o", read_fd, b""))
+        os.set_blocking(read_fd, False)
+        return child_fd
+
     def attach(self, letter: str, read_fd: int, partial: bytes = b"") -> None:
         """Read `read_fd`, which this object owns from now on, after the beginning of a line that is known."""
         os.set_blocking(read_fd, False)
@@ -206,6 +221,9 @@ class Stream:
             data = os.read(self._fd, READ_BYTES)
         except BlockingIOError:
             return False
+        except OSError:
+            # EIO: nobody has the terminal open any more.
+            data = b""
         if not data:
             # Every holder has closed its end; the child itself may live on.
             self._unwatch()
@@ -233,6 +251,9 @@ class Stream:
             self._emit(head + SPLIT_MARK)
 
     def _emit(self, lines: bytes) -> None:
+        if lines.endswith(b"\r") or b"\r\n" in lines:
+            # A terminal ends its lines this way.
+            lines = lines.replace(b"\r\n", b"\n").removesuffix(b"\r")
         stamp = clock.stamp().encode() + self._mark
         self._output.emit(stamp + lines.replace(b"\n", b"\n" + stamp) + b"\n")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from novad.core.spec import Backoff, Health, Probe, Stop, TcpProbe, to_json
+from novad.core.spec import Backoff, Health, Log, Probe, Stop, TcpProbe, to_json
 from novad.host import proc
 
 SLEEP = ("sleep", "600")
@@ -224,6 +224,21 @@ def test_a_sitecustomize_of_the_project_is_loaded_all_the_same(daemon: Any) -> N
     spec = daemon.spec("a", sys.executable, "-c", program, oneshot=True, env={"PYTHONPATH": daemon.place.dir})
     daemon.up(spec)
     assert daemon.text("a") == ["the own one", "[]"]
+
+
+def test_a_program_that_needs_a_terminal_gets_one(daemon: Any) -> None:
+    program = """
+import os, sys
+print(os.isatty(0), os.isatty(1), os.isatty(2), os.get_terminal_size().columns)
+print(open("/dev/tty").fileno() > 2, os.tcgetpgrp(1) == os.getpgrp(), flush=True)
+print("done", flush=True)
+import time; time.sleep(600)
+"""
+    log = Log(f"{daemon.place.log_dir}/a.log", pty=True)
+    client = daemon.up(daemon.spec("a", sys.executable, "-c", program, log=log, ready=Probe(log="done")))
+    assert daemon.text("a")[:3] == ["True True True 120", "True True", "done"]
+    client.ask("down")
+    assert daemon.live() == {}
 
 
 def test_limits_and_nice_hold_from_the_birth_of_the_child(daemon: Any) -> None:
