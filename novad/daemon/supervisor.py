@@ -7,6 +7,7 @@ mailbox. Nothing polls: the loop sleeps until the nearest deadline.
 from __future__ import annotations
 
 import heapq
+import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -23,6 +24,8 @@ from novad.daemon.history import History, PastExit
 from novad.host import clock, proc
 from novad.host.journal import Journal
 from novad.host.record import Records
+
+STARTS_PER_CORE = 4
 
 
 class Supervisor:
@@ -46,6 +49,10 @@ class Supervisor:
         self._deadlines: list[tuple[float, str]] = []
         self._leaving: dict[str, Stop] = {}
         self._unsettled: set[str] = set()
+        # Starts that are probed load the machine until they are ready: as many at once as it has room for.
+        self._parallel = STARTS_PER_CORE * (os.cpu_count() or 1)
+        self._getting_ready = 0
+        self._queued: dict[str, None] = {}
 
     # -- the cluster
 
@@ -118,11 +125,19 @@ class Supervisor:
             self._unsettled = set()
             self._stop_leaving()
             for name in [name for name in self.processes if name in names]:
-                process = self.processes[name]
-                if process.state == "waiting" and not self.graph.unmet(name, self.processes):
+                if self._may_start(name):
                     self.apply(name, Released())
             if self.cluster is not None and len(self.processes) > len(self.cluster.processes):
                 self._forget_removed()
+
+    def _may_start(self, name: str) -> bool:
+        process = self.processes[name]
+        if process.state != "waiting" or self.graph.unmet(name, self.processes):
+            return False
+        if process.spec.ready is None or self._getting_ready < self._parallel:
+            return True
+        self._queued[name] = None
+        return False
 
     def _stop_leaving(self) -> None:
         """Whoever has no child is stopped at once, so that nothing starts again while it waits for its turn."""
@@ -176,6 +191,7 @@ class Supervisor:
             heapq.heappush(self._deadlines, (due_s, name))
         if new.exit is not None and new.exit is not old.exit:
             self._remember_exit(old, new)
+        self._count(_is_getting_ready(old), _is_getting_ready(new))
         if new.state != old.state or new.incarnation != old.incarnation:
             self._note(old, new)
             self._unsettled.update((name, *self.graph.dependents(name)), self._leaving)
@@ -197,6 +213,13 @@ class Supervisor:
         age_s = clock.now_s() - process.spawned_s
         identity = self.effects.identities.get(process.spec.name)
         self._records.write(record(process, identity, clock.wall() - age_s))
+
+    def _count(self, was: bool, now: bool) -> None:
+        """Whoever leaves `starting` makes room for those that were queued."""
+        self._getting_ready += now - was
+        if was and not now and self._queued:
+            self._unsettled.update(self._queued)
+            self._queued.clear()
 
     def _remember_exit(self, old: Process, new: Process) -> None:
         assert new.exit is not None
@@ -227,3 +250,7 @@ def _is_worth_a_record(old: Process, new: Process) -> bool:
     if new.state == "waiting" or (new.state == "starting" and new.pid is None):
         return new.want != old.want
     return (new.state, new.pid, new.want, new.failures) != (old.state, old.pid, old.want, old.failures)
+
+
+def _is_getting_ready(process: Process) -> bool:
+    return process.state == "starting" and process.spec.ready is not None

@@ -241,6 +241,21 @@ import time; time.sleep(600)
     assert daemon.live() == {}
 
 
+def test_probed_starts_run_as_many_at_once_as_the_machine_has_room_for(
+    daemon: Any, eventually: Eventually
+) -> None:
+    room = 4 * (os.cpu_count() or 1)
+    specs = [daemon.spec(f"a.{n}", *SLEEP, ready=Probe(notify=True)) for n in range(room + 3)]
+    daemon.start()
+    client = daemon.client()
+    client.ask("up", cluster=to_json(daemon.cluster(*specs, daemon.spec("b", *SLEEP))))
+    states = [item["state"] for item in client.ask("status")["processes"]]
+    assert states == ["starting"] * room + ["waiting"] * 3 + ["starting"]
+    client.ask("stop", names=["a.0", "a.1"])
+    states = [item["state"] for item in client.ask("status")["processes"]]
+    assert states[room : room + 3] == ["starting", "starting", "waiting"]
+
+
 def test_limits_and_nice_hold_from_the_birth_of_the_child(daemon: Any) -> None:
     script = "ulimit -S -n; ulimit -S -c; echo done; exec sleep 600"
     spec = daemon.spec(
