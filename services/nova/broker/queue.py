@@ -76,6 +76,7 @@ class Queue:
         self.idle_since_s = surroundings.now_s
         self._around = surroundings
         self._has_consumers = False
+        self._may_expire = False  # a message with a time to live has been here
         self._alarm: Cancellable | None = None
         self._alarm_s = 0.0
         highest = arguments.max_priority
@@ -112,6 +113,7 @@ class Queue:
         if self._is_bounded:
             self._drop_overflow()
         if message.expires_s is not None:
+            self._may_expire = True
             self._expire()
         return True
 
@@ -121,6 +123,7 @@ class Queue:
         self.ready_bytes += len(message.body)
         self.backlog.append(message)
         if message.expires_s is not None:
+            self._may_expire = True
             self._expire()
 
     def _set_expiry(self, message: Message) -> None:
@@ -170,6 +173,8 @@ class Queue:
                 self.redelivered += 1
             if message.segment is not None:
                 self._around.mark_delivered(message)
+            if self._may_expire:
+                self._expire()  # another message is the first now, and it is the first that has a deadline
             return message
         return None
 
@@ -203,6 +208,8 @@ class Queue:
             return
         self.backlog.put_back(message)
         self.ready_bytes += len(message.body)
+        if message.expires_s is not None:
+            self._expire()
 
     def discard(self, message: Message, reason: str) -> None:
         """Drops a message that has left the backlog, by way of the dead-letter exchange where there is one."""
