@@ -141,8 +141,8 @@ def test_ready_means_that_the_row_is_written_and_calls_are_answered(world: World
 
 def test_term_lets_a_call_and_work_in_the_background_end_and_its_caller_has_the_reply(world: World) -> None:
     service = world.service().wait_ready()
-    asked = green.spawn(call, "slow", seconds=0.8)
-    call("later", seconds=1.0)
+    asked = green.spawn(call, "slow", seconds=0.4)
+    call("later", seconds=0.5)
     wait_log(service, "slow began")
     service.signal("TERM")
     assert asked.wait() == "done"
@@ -155,7 +155,7 @@ def test_term_lets_a_call_and_work_in_the_background_end_and_its_caller_has_the_
 def test_a_call_that_drains_still_calls_others_and_its_own_topic(world: World, method: str) -> None:
     world.service("helper").wait_ready()
     service = world.service().wait_ready()
-    asked = green.spawn(call, method, seconds=0.5)
+    asked = green.spawn(call, method, seconds=0.3)
     wait_log(service, "ask began")
     service.signal("TERM")
     assert asked.wait() in ("nested", "own")
@@ -164,7 +164,7 @@ def test_a_call_that_drains_still_calls_others_and_its_own_topic(world: World, m
 
 def test_a_call_past_the_drain_timeout_is_named_and_goes_to_another_process(world: World) -> None:
     first = world.service("worker", "--drain_timeout=0.3", "--host=first").wait_ready()
-    asked = green.spawn(call, "slow", seconds=1.5)
+    asked = green.spawn(call, "slow", seconds=1.0)
     wait_log(first, "slow began")
     first.signal("TERM")
     second = world.service("worker", "--host=second").wait_ready()
