@@ -6,11 +6,10 @@ immutable, so that handing it to another greenlet or another process never share
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import dataclasses
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -46,17 +45,22 @@ class RequestContext:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` is the inverse."""
-        return {**dataclasses.asdict(self), "roles": list(self.roles)}
+        values = {name: getattr(self, name) for name in _FIELDS}
+        values["roles"] = list(self.roles)
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RequestContext:
         """Unknown keys are ignored: a newer peer may send more than this version knows."""
-        known = {item.name for item in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
+        return cls(**{key: value for key, value in values.items() if key in _FIELDS})
 
     def elevated(self) -> RequestContext:
         """The same request with an administrator's rights."""
         return dataclasses.replace(self, is_admin=True)
+
+
+# Once, not with every message.
+_FIELDS = {item.name: None for item in dataclasses.fields(RequestContext)}
 
 
 def get_admin_context() -> RequestContext:
@@ -69,11 +73,16 @@ def current() -> RequestContext | None:
     return _current.get()
 
 
-@contextlib.contextmanager
-def use(context: RequestContext | None) -> Iterator[None]:
-    """Make `context` the current one of this greenlet."""
-    token = _current.set(context)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+class use:
+    """`with use(context):` makes it the current one of this greenlet. A class: a generator costs twice the time."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: RequestContext | None) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._context)
+
+    def __exit__(self, *exc: object) -> None:
+        _current.reset(self._token)

@@ -12,6 +12,7 @@ the plain public methods that the class itself (or its own base) defines, and ne
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Callable
@@ -108,12 +109,18 @@ class Manager:
 
 def public_method(manager: Any, name: str) -> Callable[..., Any] | None:
     """The public method `name` of the manager's class, bound; None for anything else."""
-    if name.startswith("_") or name in _RESERVED:
-        return None
-    if not inspect.isfunction(inspect.getattr_static(type(manager), name, None)):
+    if not _is_public(type(manager), name):  # type: ignore[arg-type]  # mypy: a type[Any] may lack a hash
         return None
     bound: Callable[..., Any] = getattr(manager, name)
     return bound
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_public(cls: type, name: str) -> bool:
+    """Asked with every call; a class does not change."""
+    if name.startswith("_") or name in _RESERVED:
+        return False
+    return inspect.isfunction(inspect.getattr_static(cls, name, None))
 
 
 class WebManager(Manager):

@@ -24,6 +24,7 @@ CONTENT_TYPE = "application/json"
 CONTEXT_PREFIX = "_context_"
 _PREFIX_SIZE = len(CONTEXT_PREFIX)
 
+_NUMBERS = (int, float)  # and not bool, which is an int to isinstance
 ALIVE = b'{"alive":true}'
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -78,22 +79,22 @@ def encode_request(request: Request) -> bytes:
 def decode_request(body: bytes) -> Request:
     """Raises `MalformedMessage`."""
     message = _decode_object(body)
-    method, args = message.get("method"), message.get("args", {})
+    get = message.get
+    method, args = get("method"), get("args", {})
     if not isinstance(method, str) or not isinstance(args, dict):
         raise MalformedMessage("a request needs a method (text) and args (an object)")
-    context = {key[_PREFIX_SIZE:]: value for key, value in message.items() if key.startswith(CONTEXT_PREFIX)}
-    return Request(
-        method,
-        args,
-        context,
-        _text(message, "_unique_id") or "",
-        _text(message, "_msg_id"),
-        _number(message, "_timeout"),
-        _number(message, "_sent"),
-        _number(message, "_deadline"),
-        int(_number(message, "_depth") or 0),
-        int(_number(message, "_attempt") or 0),
-    )
+    unique_id, msg_id = get("_unique_id", ""), get("_msg_id")
+    if not isinstance(unique_id, str) or not (msg_id is None or isinstance(msg_id, str)):
+        raise MalformedMessage("_unique_id and _msg_id must be text")
+    times = get("_timeout"), get("_sent"), get("_deadline")
+    counts = get("_depth", 0), get("_attempt", 0)
+    for number in times:
+        if number is not None and type(number) not in _NUMBERS:
+            raise MalformedMessage("_timeout, _sent and _deadline must be numbers")
+    if type(counts[0]) is not int or type(counts[1]) is not int:
+        raise MalformedMessage("_depth and _attempt must be whole numbers")
+    context = {key[_PREFIX_SIZE:]: message[key] for key in message if key.startswith(CONTEXT_PREFIX)}
+    return Request(method, args, context, unique_id, msg_id, *times, *counts)
 
 
 def encode_result(value: Any, more: int | None = None) -> bytes:
@@ -131,17 +132,3 @@ def _decode_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedMessage(f"a JSON object was expected, not {type(value).__name__}")
     return value
-
-
-def _text(message: dict[str, Any], key: str) -> str | None:
-    value = message.get(key)
-    if value is None or isinstance(value, str):
-        return value
-    raise MalformedMessage(f"{key} must be text")
-
-
-def _number(message: dict[str, Any], key: str) -> float | None:
-    value = message.get(key)
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return value
-    raise MalformedMessage(f"{key} must be a number")

@@ -1,0 +1,358 @@
+"""RPC's figures: calls and casts a second through `rpc.call` and a method of a real Manager in a real Service.
+
+    python tests/bench/rpc.py [--seconds S] [--brokers nova-broker,rabbitmq] [--stacks fast,kombu,nameko,oslo]
+                              [--peers PYTHON]
+
+Caller, service and nova-broker share one core, so that a throughput is a cost: 1 s / (the CPU time of all three).
+A RabbitMQ that runs already keeps its own cores, which flatters its rows. nameko and oslo.messaging run where the
+interpreter PYTHON (default: this one) has them. Each line says what must be reached; exit code 1 where it was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+TOPIC = "bench"
+RABBITMQ = "amqp://guest:guest@127.0.0.1:5672/"
+# (stack, broker, figure) -> what must be reached, a second
+GOALS = {
+    ("fast", "nova-broker", "calls_1"): 2500,
+    ("fast", "nova-broker", "calls_50"): 9000,
+    ("fast", "rabbitmq", "calls_50"): 7000,
+    ("fast", "nova-broker", "casts"): 20000,
+}
+PEERS = ("nameko", "oslo")
+TIMES_PEER = 10
+ONE_HOP_P50_MS = 0.6
+
+
+def measure(call: Callable[[], Any], spawn: Callable, callers: int, seconds: float) -> dict[str, float]:
+    """Calls a second and latencies with so many callers at a time."""
+    latencies: list[float] = []
+    begun_s = time.perf_counter()
+    until_s = begun_s + seconds
+
+    def loop() -> None:
+        while (at_s := time.perf_counter()) < until_s:
+            call()
+            latencies.append(time.perf_counter() - at_s)
+
+    for caller in [spawn(loop) for _ in range(callers)]:
+        caller.wait()
+    elapsed_s = time.perf_counter() - begun_s
+    latencies.sort()
+    count = len(latencies)
+    return {
+        "rate": count / elapsed_s,
+        "p50_ms": latencies[count // 2] * 1e3,
+        "p99_ms": latencies[int(count * 0.99)] * 1e3,
+    }
+
+
+# nova
+
+
+def nova_flags(url: str, stack: str) -> None:
+    from nova import flags
+    from nova.rpc import options  # noqa: F401, defines --rpc_transport
+
+    flags.FLAGS(
+        ["bench", f"--broker={url}", f"--rpc_transport={stack}", f"--state_path={os.environ['BENCH_STATE']}"]
+    )
+
+
+def serve_nova(url: str, stack: str) -> None:
+    from nova import green
+
+    green.patch()
+    nova_flags(url, stack)
+    from nova import service
+
+    serving = service.Service.create(
+        host="h1", binary="nova-bench", topic=TOPIC, manager=f"{Path(__file__).stem}_manager.Bench"
+    )
+    serving.start()
+    print("ready", flush=True)
+    green.sleep(3600)
+
+
+def drive_nova(url: str, stack: str, seconds: float) -> dict[str, Any]:
+    from nova import green
+
+    green.patch()
+    nova_flags(url, stack)
+    from nova import context, rpc
+
+    caller = context.RequestContext(user_id="user", project_id="project")
+    message = {"method": "echo", "args": {"text": "hello"}}
+
+    def call() -> None:
+        assert rpc.call(caller, TOPIC, message) == "hello"
+
+    for _ in range(50):
+        call()
+    results: dict[str, Any] = {
+        "calls_1": measure(call, green.spawn, 1, seconds),
+        "calls_50": measure(call, green.spawn, 50, seconds),
+        "idle": measure_idle(call, green.sleep),
+    }
+    before = rpc.call(caller, TOPIC, {"method": "count"})
+    sent = [0]
+
+    def cast() -> None:
+        rpc.cast(caller, TOPIC, {"method": "notice", "args": {"text": "hello"}})
+        sent[0] += 1
+
+    begun_s = time.perf_counter()
+    measure(cast, green.spawn, 200, seconds)
+    while rpc.call(caller, TOPIC, {"method": "count"}) - before < sent[0]:
+        green.sleep(0.01)
+    results["casts"] = {"rate": sent[0] / (time.perf_counter() - begun_s)}
+    rpc.cleanup()
+    return results
+
+
+def measure_idle(call: Callable[[], Any], sleep: Callable[[float], None]) -> dict[str, float]:
+    """Latencies of one call at a time with a pause between: what an idle cluster feels."""
+    latencies = []
+    for _ in range(150):
+        sleep(0.01)
+        at_s = time.perf_counter()
+        call()
+        latencies.append(time.perf_counter() - at_s)
+    latencies.sort()
+    return {"p50_ms": latencies[75] * 1e3, "one_hop_p50_ms": latencies[75] * 1e3 / 2}
+
+
+# nameko
+
+
+def serve_nameko(url: str, stack: str) -> None:
+    import eventlet
+
+    eventlet.monkey_patch()
+    from nameko.containers import ServiceContainer
+    from nameko.rpc import rpc
+
+    class Bench:
+        name = TOPIC
+
+        @rpc
+        def echo(self, text: str) -> str:
+            return text
+
+    container = ServiceContainer(Bench, config={"AMQP_URI": url, "max_workers": 100})
+    container.start()
+    print("ready", flush=True)
+    container.wait()
+
+
+def drive_nameko(url: str, stack: str, seconds: float) -> dict[str, Any]:
+    import eventlet
+
+    eventlet.monkey_patch()
+    from nameko.standalone.rpc import ClusterRpcProxy
+
+    def loop(callers: int) -> dict[str, float]:
+        # The standalone proxy belongs to one thread: concurrency is calls that are under way together.
+        with ClusterRpcProxy({"AMQP_URI": url}) as proxy:
+            latencies: list[float] = []
+            begun_s = time.perf_counter()
+            while time.perf_counter() - begun_s < seconds:
+                at_s = time.perf_counter()
+                for reply in [proxy.bench.echo.call_async("hello") for _ in range(callers)]:
+                    reply.result()
+                latencies += [time.perf_counter() - at_s] * callers
+            elapsed_s = time.perf_counter() - begun_s
+        latencies.sort()
+        return {
+            "rate": len(latencies) / elapsed_s,
+            "p50_ms": latencies[len(latencies) // 2] * 1e3,
+            "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3,
+        }
+
+    return {"calls_1": loop(1), "calls_50": loop(50)}
+
+
+# oslo.messaging
+
+
+def serve_oslo(url: str, stack: str) -> None:
+    import eventlet
+
+    eventlet.monkey_patch()
+    import oslo_messaging
+    from oslo_config import cfg
+
+    class Bench:
+        def echo(self, ctxt: dict, text: str) -> str:
+            return text
+
+    transport = oslo_messaging.get_rpc_transport(cfg.CONF, url=url.replace("amqp://", "rabbit://"))
+    target = oslo_messaging.Target(topic=TOPIC, server="h1")
+    server = oslo_messaging.get_rpc_server(transport, target, [Bench()], executor="eventlet")
+    server.start()
+    eventlet.sleep(1.0)  # start() returns before the consumers exist
+    print("ready", flush=True)
+    server.wait()
+
+
+def drive_oslo(url: str, stack: str, seconds: float) -> dict[str, Any]:
+    import eventlet
+
+    eventlet.monkey_patch()
+    import oslo_messaging
+    from oslo_config import cfg
+
+    transport = oslo_messaging.get_rpc_transport(cfg.CONF, url=url.replace("amqp://", "rabbit://"))
+    client = oslo_messaging.get_rpc_client(transport, oslo_messaging.Target(topic=TOPIC))
+
+    def call() -> None:
+        assert client.call({}, "echo", text="hello") == "hello"
+
+    call()
+    return {
+        "calls_1": measure(call, eventlet.spawn, 1, seconds),
+        "calls_50": measure(call, eventlet.spawn, 50, seconds),
+    }
+
+
+# All together
+
+
+class Child:
+    """This file again, in another role; ends with the block."""
+
+    def __init__(self, python: str, role: str, *arguments: str) -> None:
+        environ = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT / 'services'}:{Path(__file__).parent}",
+            "PYTHONWARNINGS": "ignore",
+        }
+        self.process = subprocess.Popen(
+            [python, __file__, "--role", role, *arguments],
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if not os.environ.get("BENCH_VERBOSE") else None,
+        )
+
+    def __enter__(self) -> Child:
+        assert self.line() == b"ready\n", "a process did not start; BENCH_VERBOSE=1 shows why"
+        return self
+
+    def line(self) -> bytes:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def run_stack(stack: str, url: str, python: str, seconds: float) -> dict[str, Any]:
+    with Child(python, "serve", "--stacks", stack, "--url", url):
+        driver = Child(python, "drive", "--stacks", stack, "--url", url, "--seconds", str(seconds))
+        line = driver.line()
+        driver.process.wait()
+        return json.loads(line) if line else {}
+
+
+def has(python: str, stack: str) -> bool:
+    module = {"nameko": "nameko", "oslo": "oslo_messaging"}.get(stack)
+    if module is None:
+        return True
+    if python == sys.executable:
+        return importlib.util.find_spec(module) is not None
+    return subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
+
+
+def report(stack: str, broker: str, results: dict[str, Any]) -> bool:
+    """Prints the rows of one stack; False where a goal was missed."""
+    is_good = True
+    for figure, values in results.items():
+        goal = GOALS.get((stack, broker, figure))
+        text = "  ".join(f"{name} {value:,.2f}" for name, value in values.items())
+        verdict = ""
+        if goal is not None:
+            reached = values["rate"] >= goal
+            is_good = is_good and reached
+            verdict = f"   must reach {goal:,}/s: {'yes' if reached else 'NO'}"
+        elif figure == "idle" and (stack, broker) == ("fast", "nova-broker"):
+            reached = values["one_hop_p50_ms"] <= ONE_HOP_P50_MS
+            is_good = is_good and reached
+            verdict = f"   must be <= {ONE_HOP_P50_MS} ms: {'yes' if reached else 'NO'}"
+        print(f"{broker:12} {stack:7} {figure:9} {text}{verdict}", flush=True)
+    return is_good
+
+
+def compare(broker: str, found: dict[str, dict[str, Any]]) -> bool:
+    """Ours against the peers on the same broker, fifty calls at a time."""
+    is_good = True
+    for peer in PEERS:
+        if "fast" in found and found.get(peer):
+            times = found["fast"]["calls_50"]["rate"] / found[peer]["calls_50"]["rate"]
+            is_good = is_good and times >= TIMES_PEER
+            verdict = "yes" if times >= TIMES_PEER else "NO"
+            print(f"{broker:12} fast is {times:.1f} x {peer}   must reach {TIMES_PEER} x: {verdict}", flush=True)
+    return is_good
+
+
+def run_all(options: argparse.Namespace) -> int:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    sys.path[:0] = [str(ROOT), str(ROOT / "services")]
+    from tests.services.broker.conftest import BrokerProcess
+
+    is_good = True
+    for broker in options.brokers.split(","):
+        with tempfile.TemporaryDirectory(prefix="nova-bench-") as folder:
+            os.environ["BENCH_STATE"] = folder
+            own = BrokerProcess(Path(folder)) if broker == "nova-broker" else None
+            try:
+                found: dict[str, dict[str, Any]] = {}
+                for stack in options.stacks.split(","):
+                    python = options.peers if stack in PEERS else sys.executable
+                    if not has(python, stack):
+                        print(f"{broker:12} {stack:7} not importable, skipped", flush=True)
+                        continue
+                    url = own.url if own else RABBITMQ
+                    found[stack] = run_stack(stack, url, python, options.seconds)
+                    is_good = report(stack, broker, found[stack]) and is_good
+                is_good = compare(broker, found) and is_good
+            finally:
+                if own:
+                    own.terminate()
+    return 0 if is_good else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--brokers", default="nova-broker,rabbitmq")
+    parser.add_argument("--stacks", default="fast,kombu,nameko,oslo")
+    parser.add_argument("--peers", default=sys.executable, metavar="PYTHON")
+    parser.add_argument("--role", choices=("serve", "drive"), help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role is None:
+        return run_all(options)
+    kind = options.stacks if options.stacks in PEERS else "nova"
+    if options.role == "serve":
+        globals()[f"serve_{kind}"](options.url, options.stacks)
+    else:
+        print(json.dumps(globals()[f"drive_{kind}"](options.url, options.stacks, options.seconds)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
