@@ -51,8 +51,13 @@ class Attached:
         self._stopping: int | None = None
         self._presses = 0
 
+    @property
+    def is_stopping(self) -> bool:
+        """Ctrl-C was pressed by the owner of the cluster."""
+        return self._stopping is not None
+
     def run(self) -> int:
-        """The exit code of `up`."""
+        """The exit code of `up`. Raises `NotRunning` when the daemon dies under it."""
         outcome = self.starting.run()
         if outcome is Outcome.INTERRUPTED and not self.owns:
             return self._leave()
@@ -118,7 +123,7 @@ class Attached:
         if not (self.feed.ended or self.link.ended):
             return None
         self.view.close()
-        if self._stopping is not None:
+        if self.feed.ended and self._stopping is not None:
             return INTERRUPTED
         if self.feed.ended:
             self.app.terminal.note("novad has ended: somebody stopped it")

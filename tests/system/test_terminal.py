@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 from pathlib import Path
 
@@ -83,6 +85,19 @@ def test_the_cluster_ends_with_an_owner_that_is_killed(project: Project, tmp_pat
     up.expect("2/2 ready")
     up.kill(signal.SIGKILL)
     project.until(lambda: not project.is_up())
+    project.until(lambda: marked_processes(tmp_path) == [])
+
+
+def test_an_owner_goes_on_when_the_daemon_is_killed_under_it(project: Project, tmp_path: Path) -> None:
+    project.write(SLEEPING)
+    up = project.terminal("up")
+    up.expect("2/2 ready")
+    before = marked_processes(tmp_path)
+    os.kill(json.loads(project.novad("status", "--json").stdout)["daemon"]["pid"], signal.SIGKILL)
+    up.expect("a new one takes over what runs")
+    up.expect("2/2 ready")
+    assert marked_processes(tmp_path) == before
+    up.kill(signal.SIGKILL)
     project.until(lambda: marked_processes(tmp_path) == [])
 
 

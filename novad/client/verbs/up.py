@@ -13,17 +13,19 @@ from typing import Any
 
 from novad.client.app import App, write_names
 from novad.client.deadline import Deadline
+from novad.client.launch import has_records
 from novad.client.link import Link
 from novad.client.render.progress import header, summary
 from novad.client.starting import Outcome, Starting
 from novad.client.startup import Startup
 from novad.client.verbs.control import TIMED_OUT
 from novad.client.verbs.why import tell_failures
-from novad.core.errors import UsageError
+from novad.core.errors import NotRunning, UsageError
 from novad.core.select import select
 from novad.core.spec import Cluster, cluster_from_json, to_json
 
 UP_ANSWER_S = 60.0
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,23 @@ def bring_up(app: App, link: Link, cluster: Cluster, options: UpOptions, owns: b
         return detached(app, link, starting)
     from novad.client.attach import Attached
 
-    return Attached(app, link, starting, shown, owns=owns, keys=not options.no_keys).run()
+    attached = Attached(app, link, starting, shown, owns=owns, keys=not options.no_keys)
+    try:
+        return attached.run()
+    except NotRunning:
+        if not owns or not has_records(app.place()):
+            raise
+    return take_over(app, cluster, options, attached.is_stopping)
+
+
+def take_over(app: App, cluster: Cluster, options: UpOptions, is_stopping: bool) -> int:
+    """The daemon was killed under the owner of the cluster: a new one adopts what runs, and the owner goes on."""
+    app.terminal.note("the daemon died; a new one takes over what runs")
+    with app.link() as link:
+        if is_stopping:
+            link.request("down", None)
+            return INTERRUPTED
+        return bring_up(app, link, cluster, options, owns=True)
 
 
 def shown_logs(rows: list[dict[str, Any]], cluster: Cluster, options: UpOptions) -> list[str]:
