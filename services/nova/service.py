@@ -35,6 +35,7 @@ LOG = logging.getLogger(__name__)
 FLAGS = flags.FLAGS
 
 GetServer = Callable[..., Any]
+LAST_ROW_S = 0.5
 
 
 class Service:
@@ -128,8 +129,9 @@ class Service:
         return self.running.wait()
 
     def reset(self) -> None:
-        """HUP: the manager may look at its flags again."""
-        self._hook("reset")
+        """HUP: the manager may look at its flags again, once there is one."""
+        if "manager" in self.__dict__:
+            self._hook("reset")
 
     def watch_lag(self, lag_s: Callable[[], float]) -> None:
         """Where heartbeats take the lag of the hub from."""
@@ -206,7 +208,10 @@ class Service:
         if closing is not None:
             closing.wait()
         if "manager" in self.__dict__:
-            self._report_row("stopped")
+            # In a greenlet of its own: a database that is away must not make a clean stop late.
+            last = green.spawn(self._report_row, "stopped")
+            with green.Timeout(LAST_ROW_S, False):
+                last.wait()
 
     def report(self, state: str) -> None:
         if state == "draining" and self._server is not None:

@@ -28,6 +28,8 @@ __all__ = ["Application", "Health", "Limits", "Middleware", "Router", "Server", 
 
 LOG = logging.getLogger(__name__)
 ACCESS = logging.getLogger("nova.wsgi.access")
+# A probe every few seconds would bury what people ask.
+ACCESS.addFilter(lambda record: f" {Health.path} " not in record.getMessage() or LOG.isEnabledFor(logging.DEBUG))
 ACCESS_FORMAT = '%(client_ip)s "%(request_line)s" %(status_code)s %(body_length)s bytes %(wall_seconds).4f s'
 
 IDLE, REQUEST, CLOSE = "idle", "request", "close"  # the states of eventlet.wsgi
@@ -293,8 +295,8 @@ def _protocol(limits: Limits) -> type:
             environ: dict[str, Any] = super().get_environ()
             length = int(environ.get("CONTENT_LENGTH") or 0)
             body = environ["wsgi.input"]
-            body.read = _bounded(body.read, self.connection, limits)
-            body.readline = _bounded(body.readline, self.connection, limits)
+            body.read = _bounded(body.read, length, self.connection, limits)
+            body.readline = _bounded(body.readline, length, self.connection, limits)
             self._is_too_large = length > limits.body_max_bytes
             return environ
 
@@ -315,15 +317,19 @@ def _cut(connection: Any) -> None:
         pass
 
 
-def _bounded(read: Callable[..., bytes], connection: Any, limits: Limits) -> Callable[..., bytes]:
-    """`read` that cuts the connection of a client that sends too slowly, and refuses one that sends too much."""
+def _bounded(read: Callable[..., bytes], length: int, connection: Any, limits: Limits) -> Callable[..., bytes]:
+    """`read` that cuts the connection of a client that sends too slowly, and refuses one that sends too much.
+
+    `length` is what the head announces; a read without a size waits for all of it.
+    """
     total = 0
 
     def reading(size: int | None = None) -> bytes:
         nonlocal total
-        timer = green.spawn_after(limits.body_s + (size or 0) / limits.min_rate, _cut, connection)
+        wanted = length if size is None or size < 0 else size
+        timer = green.spawn_after(limits.body_s + wanted / limits.min_rate, _cut, connection)
         try:
-            data = read(size) if size is not None and size >= 0 else read()
+            data = read() if size is None or size < 0 else read(size)
         finally:
             timer.cancel()
         total += len(data)

@@ -391,6 +391,21 @@ def test_a_database_that_goes_away_is_logged_once_and_once_more_when_it_is_back(
     assert "database is back" in messages[1]
 
 
+def test_a_database_that_is_away_does_not_make_a_clean_stop_late(tmp_path: Path) -> None:
+    made = make(ExtendedManager)
+    made.start()
+    other = sqlite3.connect(tmp_path / "nova.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    report = made.stop()
+    other.close()
+    assert report.exit_code == 0
+    assert report.seconds < 1.5
+
+
+def test_a_reload_before_there_is_a_manager_is_fine() -> None:
+    make(ExtendedManager).reset()
+
+
 def test_periodic_tasks_run_in_a_service_only_and_none_holds_up_another() -> None:
     alone = PeriodicManager()
     green.sleep(0.05)

@@ -99,6 +99,8 @@ def test_it_is_ready_when_it_listens_and_keeps_its_pid_in_the_foreground(folder:
         assert f"MAINPID={service.pid}" in service.said
         assert get(service, "/") == (200, "hello")
         assert get(service, "/healthz") == (200, "ready\n")
+        service.wait_log('"GET / HTTP/1.1" 200')
+        assert "/healthz" not in service.log
         assert not list(service.state_path.parent.rglob("*.pid"))
 
 
