@@ -63,6 +63,7 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("vhosts", "/", "virtual hosts, separated by commas")
     flag("memory_limit_mib", 1024, "messages in memory above which publishers are held", int)
     flag("disk_limit_mib", 2048, "size of the journal above which persistent messages are refused", int)
+    flag("engine", "own", "own, or rabbitmq: a private node of the installed rabbitmq-server")
     flag("heartbeat", 60, "seconds between heartbeats that is proposed to clients; 0 for none", int)
     flag("consumer_timeout", 1800.0, "seconds a consumer may keep a message unacknowledged; 0 for ever", float)
     return parser
@@ -75,6 +76,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
         options = parser(environ).parse_args(argv)
     except SystemExit as stop:
         return EXIT_CLEAN if not stop.code else EXIT_PERMANENT
+    if options.engine == "rabbitmq":
+        return run_rabbitmq(options)
+    if options.engine != "own":
+        LOG.error("--engine=%s: there are own and rabbitmq", options.engine)
+        return EXIT_PERMANENT
     try:
         broker = make_broker(options)
         listener = listen(options.listen, options.port)
@@ -98,7 +104,7 @@ def make_broker(options: argparse.Namespace) -> brokers.Broker:
     """Raises `JournalError` and `OSError`."""
     state = folder(options)
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    users = {USER: password(Path(options.password_file or options.broker_password_file or state / "password"))}
+    users = {USER: password_of(options)}
     if options.allow_guest:
         users["guest"] = "guest"
     settings = brokers.Settings(
@@ -120,6 +126,10 @@ def make_broker(options: argparse.Namespace) -> brokers.Broker:
 def folder(options: argparse.Namespace) -> Path:
     """Where the journal, the password and the admin socket are."""
     return Path(options.state_path) / "broker"
+
+
+def password_of(options: argparse.Namespace) -> str:
+    return password(Path(options.password_file or options.broker_password_file or folder(options) / "password"))
 
 
 def password(path: Path) -> str:
@@ -156,6 +166,39 @@ def listen(address: str, port: int, sockets: ModuleType = socket) -> socket.sock
     return listener
 
 
+def run_rabbitmq(options: argparse.Namespace) -> int:
+    """The same process with another engine inside. The exit code."""
+    from nova.broker import engine
+
+    signals = catch_signals()
+    try:
+        folder(options).mkdir(mode=0o700, parents=True, exist_ok=True)
+        port = options.port or engine.free_port()
+        home = folder(options) / "rabbitmq"
+        node = engine.Node(home.resolve(), options.listen, port, USER, password_of(options))
+        started = engine.Engine(node)
+        if engine.wait_until_ready(started, signals):
+            if options.port_file:
+                write_atomically(Path(options.port_file), f"{port}\n")
+            notify("READY=1")
+            LOG.info("RabbitMQ accepts on %s:%d", options.listen, port)
+        return engine.serve(started, signals)
+    except (OSError, engine.EngineError) as error:
+        LOG.error("cannot start RabbitMQ: %s", error)
+        return EXIT_TEMPORARY
+
+
+def catch_signals() -> socket.socket:
+    """A socket from which the numbers of this process's signals can be read, and nothing else happens."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    for number in SIGNALS:
+        signal.signal(number, _ignore)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    return reader
+
+
 class Process:
     """The loop with the signals of its process."""
 
@@ -165,20 +208,7 @@ class Process:
         self.loop.listen(listener, lambda peer: Connection(broker, peer))
         self._stop_at_s: float | None = None
         self._exit_code: int | None = None
-        self._signals, wakeup = socket.socketpair()
-        self._wakeup = wakeup
-        self._signals.setblocking(False)
-        wakeup.setblocking(False)
-        for number in (
-            signal.SIGTERM,
-            signal.SIGINT,
-            signal.SIGQUIT,
-            signal.SIGHUP,
-            signal.SIGUSR1,
-            signal.SIGUSR2,
-        ):
-            signal.signal(number, _ignore)
-        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        self._signals = catch_signals()
         self.loop.watch(self._signals.fileno(), self._on_signals)
 
     def run(self) -> int:

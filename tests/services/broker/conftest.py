@@ -23,7 +23,7 @@ DEADLINE_S = 15.0
 class BrokerProcess:
     """nova-broker with its state in `folder`; ready once the constructor returns."""
 
-    def __init__(self, folder: Path, *flags: str, port: int = 0) -> None:
+    def __init__(self, folder: Path, *flags: str, port: int = 0, deadline_s: float = DEADLINE_S) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         environ = {key: value for key, value in os.environ.items() if not key.startswith("NOVA_")}
@@ -35,7 +35,7 @@ class BrokerProcess:
                 [sys.executable, "-c", START, *arguments], env=environ, stderr=subprocess.PIPE
             )
             pidfd = os.pidfd_open(self.process.pid)
-            ready, _, _ = select.select([notified, pidfd], [], [], DEADLINE_S)
+            ready, _, _ = select.select([notified, pidfd], [], [], deadline_s)
             os.close(pidfd)
             if notified not in ready:
                 self.process.kill()
@@ -72,8 +72,8 @@ def start_broker(tmp_path: Path) -> Iterator[Callable[..., BrokerProcess]]:
     """Starts brokers that share the test's folder unless told otherwise; all are gone afterwards."""
     started: list[BrokerProcess] = []
 
-    def start(*flags: str, folder: Path | None = None, port: int = 0) -> BrokerProcess:
-        started.append(BrokerProcess(folder or tmp_path / "state", *flags, port=port))
+    def start(*flags: str, folder: Path | None = None, **given: float) -> BrokerProcess:
+        started.append(BrokerProcess(folder or tmp_path / "state", *flags, **given))
         return started[-1]
 
     yield start
