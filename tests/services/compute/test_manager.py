@@ -190,6 +190,23 @@ def test_a_start_adopts_follows_and_clears(network: Service, make_instance, row)
     assert (row(moved).state, row(moved).host) == ("running", "c2")
 
 
+@pytest.mark.parametrize("seen", [{}, {1: False}], ids=["nothing", "switched off"])
+def test_a_guest_that_was_not_there_a_moment_ago_is_neither_lost_nor_stopped(
+    network: Service, scheduled: int, row, seen: dict[int, bool]
+) -> None:
+    """Rows and guests cannot be read at once: an instance that starts between the two looks dead."""
+    started().run_instance(CONTEXT, scheduled)
+
+    class Late(FakeDriver):
+        def guests(self) -> dict[int, bool]:
+            found, self.guests = seen, super().guests  # type: ignore[method-assign]
+            return found
+
+    manager = ComputeManager("c1", driver=Late(Path(FLAGS.instances_path, "c1")))
+    manager.sync_instances(CONTEXT)
+    assert (row(scheduled).state, guests()) == ("running", {scheduled: True})
+
+
 def test_one_instance_that_resists_does_not_keep_the_others_waiting(network: Service, make_instance, row) -> None:
     bad, good = (make_instance(host="c1", state="shutting-down", task="deleting") for _ in range(2))
 
