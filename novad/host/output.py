@@ -34,6 +34,9 @@ PARTIAL_S = 2.0
 TERMINAL_SIZE = (40, 120)
 
 
+Part = bytes | memoryview
+
+
 class LogFile:
     """Appends to `path`; at `max_bytes` it becomes `path.1`, that becomes `path.2`, and so on."""
 
@@ -44,25 +47,28 @@ class LogFile:
         self.dropped_lines = 0
         self.error = ""
 
-    def write(self, data: bytes) -> None:
-        """Write whole lines, or count them as dropped and remember why in `error`."""
+    def write(self, *parts: Part) -> None:
+        """Write whole lines, given in parts; or count them as dropped and remember why in `error`."""
+        length = sum(map(len, parts))
         try:
             if self._fd < 0:
                 self._open()
-            if self.size and self.size + len(data) > self._log.max_bytes:
+            if self.size and self.size + length > self._log.max_bytes:
                 self._rotate()
-            self._write_all(data)
+            count = os.writev(self._fd, parts)
+            self.size += count
+            if count < length:
+                self._write_rest(b"".join(parts)[count:])
         except OSError as error:
             self.error = f"{self._log.path}: {os.strerror(error.errno or 0)}"
-            self.dropped_lines += data.count(b"\n")
+            self.dropped_lines += b"".join(parts).count(b"\n")
             self.close()
 
-    def _write_all(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            count = os.write(self._fd, view)
+    def _write_rest(self, data: bytes) -> None:
+        while data:
+            count = os.write(self._fd, data)
             self.size += count
-            view = view[count:]
+            data = data[count:]
 
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -143,7 +149,7 @@ class Output:
         read_fd, child_fd = os.openpty()
         fcntl.ioctl(child_fd, termios.TIOCSWINSZ, struct.pack("HHHH", *TERMINAL_SIZE, 0, 0))
         os.set_inheritable(read_fd, False)
-        self._streams.append(Stream(self, "o", read_fd, b""))
+        self._streams.append(Stream(self, "o", read_fd, is_terminal=True))
         os.set_blocking(read_fd, False)
         return child_fd
 
@@ -155,19 +161,19 @@ class Output:
             fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         except OSError:
             pass
-        self._streams.append(Stream(self, letter, read_fd, partial))
+        self._streams.append(Stream(self, letter, read_fd, partial=partial))
 
     def note(self, text: str) -> None:
         """A remark of novad's own, such as `started, pid 4011`."""
         self.emit(f"{clock.stamp()} n {text}\n".encode())
 
-    def emit(self, lines: bytes) -> None:
-        """Whole stamped lines, to the file and to whoever follows."""
+    def emit(self, *parts: Part) -> None:
+        """Whole stamped lines, in parts that nobody had to copy together, to the file and to whoever follows."""
         if self.file.dropped_lines:
             self._confess()
-        self.file.write(lines)
+        self.file.write(*parts)
         if self.is_followed:
-            self._on_lines(lines)
+            self._on_lines(b"".join(parts))
 
     def _confess(self) -> None:
         """Say how many lines were lost, as soon as the file can be written again."""
@@ -201,7 +207,10 @@ class Output:
 class Stream:
     """The reading end of one pipe."""
 
-    def __init__(self, output: Output, letter: str, fd: int, partial: bytes) -> None:
+    def __init__(
+        self, output: Output, letter: str, fd: int, *, partial: bytes = b"", is_terminal: bool = False
+    ) -> None:
+        self._is_terminal = is_terminal
         self._output = output
         self.letter = letter
         self._mark = f" {letter} ".encode()
@@ -234,28 +243,41 @@ class Stream:
         return len(data) == READ_BYTES
 
     def _take(self, data: bytes) -> None:
+        if self._is_terminal:
+            # A terminal ends its lines this way.
+            data = data.replace(b"\r\n", b"\n")
         end = data.rfind(b"\n")
         if end < 0:
             self._partial += data
             self._split()
         else:
-            first = self._partial + data[:end] if self._partial else data[:end]
-            self._partial = data[end + 1 :]
-            self._emit(first)
+            if self._partial and len(self._partial) + data.find(b"\n") > LINE_BYTES:
+                self._emit_line(self.take_partial() + SPLIT_MARK)
+            self._emit(data, len(data) - end - 1)
         if self._partial and self._timer is None:
             self._timer = Timer(PARTIAL_S, self._flush_partial)
+
+    def _emit(self, data: bytes, tail: int) -> None:
+        """The lines of `data`, of which the last `tail` bytes are the beginning of the next line.
+
+        One pass stamps every line; what stands behind the last newline is cut off by length, not by a copy.
+        """
+        stamp = clock.stamp().encode() + self._mark
+        stamped = memoryview(data.replace(b"\n", b"\n" + stamp))
+        lines = stamped[: len(stamped) - len(stamp) - tail]
+        if self._partial:
+            self._output.emit(stamp, self._partial, lines)
+        else:
+            self._output.emit(stamp, lines)
+        self._partial = data[len(data) - tail :] if tail else b""
 
     def _split(self) -> None:
         while len(self._partial) > LINE_BYTES:
             head, self._partial = self._partial[:LINE_BYTES], self._partial[LINE_BYTES:]
-            self._emit(head + SPLIT_MARK)
+            self._emit_line(head + SPLIT_MARK)
 
-    def _emit(self, lines: bytes) -> None:
-        if lines.endswith(b"\r") or b"\r\n" in lines:
-            # A terminal ends its lines this way.
-            lines = lines.replace(b"\r\n", b"\n").removesuffix(b"\r")
-        stamp = clock.stamp().encode() + self._mark
-        self._output.emit(stamp + lines.replace(b"\n", b"\n" + stamp) + b"\n")
+    def _emit_line(self, line: bytes) -> None:
+        self._output.emit(clock.stamp().encode() + self._mark + line + b"\n")
 
     def take_partial(self) -> bytes:
         """The unfinished line, which is somebody else's to finish now."""
@@ -265,8 +287,7 @@ class Stream:
     def _flush_partial(self) -> None:
         self._timer = None
         if self._partial:
-            partial, self._partial = self._partial, b""
-            self._emit(partial)
+            self._emit_line(self.take_partial())
 
     def _unwatch(self) -> None:
         if self._watcher is not None:

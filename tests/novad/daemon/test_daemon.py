@@ -256,6 +256,17 @@ def test_probed_starts_run_as_many_at_once_as_the_machine_has_room_for(
     assert states[room : room + 3] == ["starting", "starting", "waiting"]
 
 
+@pytest.mark.parametrize("length", [65535, 65536, 65537, 100_000, 131_072, 300_000])
+def test_a_line_over_64_kib_is_split_and_marked_and_no_byte_of_it_is_lost(daemon: Any, length: int) -> None:
+    program = f"import os; os.write(1, b'before\\n' + b'x' * {length} + b'\\nafter\\n')"
+    daemon.up(daemon.spec("a", sys.executable, "-c", program, oneshot=True))
+    first, *pieces, last = daemon.text("a")
+    assert (first, last) == ("before", "after")
+    assert "".join(piece.removesuffix(" [line split]") for piece in pieces) == "x" * length
+    assert max(map(len, pieces)) <= 65536 + len(" [line split]")
+    assert all(piece.endswith(" [line split]") for piece in pieces[:-1])
+
+
 def test_limits_and_nice_hold_from_the_birth_of_the_child(daemon: Any) -> None:
     script = "ulimit -S -n; ulimit -S -c; echo done; exec sleep 600"
     spec = daemon.spec(
