@@ -58,6 +58,10 @@ class Attached:
 
     def run(self) -> int:
         """The exit code of `up`. Raises `NotRunning` when the daemon dies under it."""
+        if not self.view.is_live:
+            self.view.show(self.feed.take(list(self.starting.kept)))
+            self.starting.kept.clear()
+            self.starting.on_lines = lambda event: self.view.show(self.feed.take([event]))
         outcome = self.starting.run()
         if outcome is Outcome.INTERRUPTED and not self.owns:
             return self._leave()
@@ -70,6 +74,8 @@ class Attached:
         keyboard = Keyboard(sys.stdin) if self.view.has_keys else contextlib.nullcontext()
         with Interrupts() as interrupts, keyboard as keys:
             try:
+                if self.starting.has_dropped:
+                    self.view.say(f"earlier lines: {self.app.command_name()} logs")
                 self.view.show(self.feed.take([*self.starting.kept, *self.link.queued_events()]))
                 if outcome is Outcome.INTERRUPTED:
                     self._interrupted()
@@ -95,8 +101,11 @@ class Attached:
         while True:
             self.view.show([])
             typing = keyboard.sources() if keyboard else []
-            sources = [self.link.fileno(), interrupts.fileno(), *typing]
+            reader = self.app.terminal.reader()
+            sources = [self.link.fileno(), interrupts.fileno(), *typing, *reader]
             ready = select.select(sources, [], [], REFRESH_S if self.view.is_live else None)[0]
+            if set(reader).intersection(ready):
+                raise BrokenPipeError
             for _ in range(interrupts.take()):
                 code = self._interrupted()
                 if code is not None:

@@ -11,6 +11,7 @@ import select
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from novad.client.app import App
@@ -24,7 +25,7 @@ from novad.core.errors import NotRunning
 
 TICK_S = 0.1
 STILL_S = 10.0
-KEPT_EVENTS = 5000
+KEPT_EVENTS = 1000
 
 
 class Outcome(enum.Enum):
@@ -47,6 +48,8 @@ class Starting:
     ) -> None:
         self.app, self.link, self.startup = app, link, startup
         self.kept: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
+        self.has_dropped = False
+        self.on_lines: Callable[[dict[str, Any]], None] = self._keep
         self._deadline = deadline
         self._attaches = attaches
         self._screen = Screen(sys.stderr, can_repaint=app.terminal.can_repaint and not app.options.quiet)
@@ -96,12 +99,16 @@ class Starting:
             elif kind == "probe":
                 self.startup.probe(event["name"], event["text"])
             elif kind == "lines" and self._attaches:
-                self.kept.append(event)
+                self.on_lines(event)
             elif kind == "ended":
                 raise NotRunning("novad ended while the services were starting", "novad up")
         if self.link.ended:
             raise NotRunning("the daemon died while the services were starting", "see .novad/novad.log")
         return lines
+
+    def _keep(self, event: dict[str, Any]) -> None:
+        self.has_dropped = self.has_dropped or len(self.kept) == self.kept.maxlen
+        self.kept.append(event)
 
     def _changed(self, process: dict[str, Any]) -> list[str]:
         """The line that stays for this change: on a terminal only what settled, elsewhere every change."""

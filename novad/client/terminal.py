@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Mapping
 from typing import IO
@@ -56,6 +57,16 @@ class Terminal:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+    def reader(self) -> list[int]:
+        """What to wait on to learn that whoever read our output has gone (`novad up | head`): stdout, where it is a
+        pipe. It becomes readable when nobody has its other end open any more (select(2), POLLERR).
+        """
+        try:
+            descriptor = sys.stdout.fileno()
+            return [descriptor] if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else []
+        except (OSError, ValueError):
+            return []
 
     def note(self, text: str) -> None:
         """Progress or a hint, to stderr, unless quiet."""

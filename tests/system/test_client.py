@@ -210,3 +210,45 @@ def test_the_system_check_names_who_holds_a_port(project: Project) -> None:
         done = project.novad("doctor")
     assert done.returncode == 1
     assert f"api.http wants {number}, held by pid {os.getpid()}" in done.stdout
+
+
+def test_an_owner_whose_output_nobody_reads_any_more_ends_its_cluster(project: Project, tmp_path: Path) -> None:
+    project.write(TWO)
+    up = project.start("up")
+    assert up.stdout is not None
+    assert up.stderr is not None
+    while "2 ready" not in up.stderr.readline():
+        assert up.poll() is None
+    assert "started, pid" in up.stdout.readline()
+    up.stdout.close()
+    assert up.wait(20) == 0
+    up.stderr.close()
+    project.until(lambda: not project.is_up())
+    project.until(lambda: marked_processes(tmp_path) == [])
+
+
+def test_a_follower_whose_output_nobody_reads_any_more_ends(project: Project) -> None:
+    project.write(TWO)
+    project.novad("up", "-d")
+    follower = project.start("logs", "-f")
+    assert follower.stdout is not None
+    assert follower.stdout.readline()
+    follower.stdout.close()
+    assert follower.wait(20) == 0
+
+
+def test_without_a_terminal_no_line_of_the_start_is_lost(project: Project) -> None:
+    many = "for i in range(50000): print(i)"
+    command = f"import time\\n{many}\\nprint('end', flush=True)\\ntime.sleep(1000)"
+    project.write(f'[services.many]\ncommand = ["python3", "-c", "{command}"]\nready = {{ log = "end" }}\n')
+    up = project.start("up")
+    assert up.stdout is not None
+    numbers = []
+    while not (text := up.stdout.readline()).endswith("| end\n"):
+        assert text, "it ended"
+        if text.rpartition(" ")[2].strip().isdigit() and "started" not in text:
+            numbers.append(int(text.rpartition(" ")[2]))
+    assert numbers == list(range(50000))
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=20)
+    assert up.returncode == 130

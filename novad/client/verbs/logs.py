@@ -10,6 +10,7 @@ import difflib
 import fnmatch
 import heapq
 import re
+import select
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -197,11 +198,21 @@ def writer(app: App, shown: list[str], names: tuple[str, ...], options: dict[str
     return Writer(app, style, is_bare)
 
 
+def next_event(app: App, link: Link) -> dict[str, Any]:
+    """The next pushed event. Raises `BrokenPipeError` when nobody reads our output any more."""
+    reader = app.terminal.reader()
+    while (event := link.next_event(0.0)) is None:
+        ready = select.select([link.fileno(), *reader], [], [])[0]
+        if set(reader).intersection(ready):
+            raise BrokenPipeError
+    return event
+
+
 def follow_lines(app: App, link: Link, choice: Choice, sieves: dict[str, Sieve], write: Writer) -> int:
     """Pushed lines until the daemon ends, `--until` is reached or Ctrl-C."""
     while True:
-        event = link.next_event()
-        if event is None or event.get("type") == "ended":
+        event = next_event(app, link)
+        if event.get("type") == "ended":
             app.terminal.note("novad has ended")
             return 0
         if event.get("type") == "skipped":
