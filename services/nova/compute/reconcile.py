@@ -44,9 +44,7 @@ class Reconciler:
             if action is Action.NOTHING or (local_only and action in _NEEDS_OTHERS):
                 continue
             if not self._busy.is_held(instance_id):
-                _guarded(
-                    action.value, partial(self._act, action), context, instance_id
-                )
+                _guarded(action.value, partial(self._act, action), context, instance_id)
 
     def _look(self) -> dict[int, Action]:
         """What each instance of the host needs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from nova import exception
+from nova import exception, green
 from nova.context import get_admin_context
 from nova.db import session, volumes
 from nova.volume.driver import GIB, FileDriver
@@ -83,6 +83,24 @@ def test_a_volume_whose_file_is_gone_is_an_error(manager: VolumeManager) -> None
     started()
     with session.read() as s:
         assert (status(volume), "is gone" in volumes.get(s, volume).reason) == ("error", True)
+
+
+def test_a_volume_that_two_make_at_once_is_made_once(manager: VolumeManager) -> None:
+    """The message and the check for what was interrupted may meet."""
+    ids = [make() for _ in range(5)]
+    pool = green.GreenPool()
+    made = [pool.spawn(manager.create_volume, CONTEXT, volume) for volume in ids for _ in range(4)]
+    for thread in made:
+        thread.wait()
+    assert {status(volume) for volume in ids} == {"available"}
+    assert manager.driver.ids() == set(ids)
+
+
+def test_a_file_whose_volume_went_elsewhere_is_removed_and_one_of_nobody_is_kept(manager: VolumeManager) -> None:
+    moved, deleted, nobody = make(host="v2"), make(status="deleted"), 77
+    for volume in (moved, deleted, nobody):
+        manager.driver.create(volume, 1)
+    assert started().driver.ids() == {nobody}
 
 
 class FullDisk(FileDriver):
