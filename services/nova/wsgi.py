@@ -16,11 +16,11 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 from nova import green
+from nova.httpprotocol import IDLE, Limits, Protocol, end_softly
 from nova.inflight import Call
 from nova.webapp import Application, Health, Middleware, Router, StartResponse, WSGIApp
 
@@ -32,29 +32,11 @@ ACCESS = logging.getLogger("nova.wsgi.access")
 ACCESS.addFilter(lambda record: f" {Health.path} " not in record.getMessage() or LOG.isEnabledFor(logging.DEBUG))
 ACCESS_FORMAT = '%(client_ip)s "%(request_line)s" %(status_code)s %(body_length)s bytes %(wall_seconds).4f s'
 
-IDLE, REQUEST, CLOSE = "idle", "request", "close"  # the states of eventlet.wsgi
 _SERVICE_UNAVAILABLE = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 )
-_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _SHORT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 FIRST_FD = 3  # sd_listen_fds(3)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much, and how long, a client may take. A body may last `body_s` and 1 s for each `min_rate` bytes.
-
-    Lines of the head end at 8 KiB and the head at 64 KiB, which are eventlet's limits.
-    """
-
-    threads: int = 1000
-    head_s: float = 20.0
-    idle_s: float = 75.0
-    stall_s: float = 60.0
-    body_s: float = 30.0
-    min_rate: int = 1024
-    body_max_bytes: int = 5 * 1024**3
 
 
 class Server:
@@ -107,7 +89,7 @@ class Server:
             self._listener.getsockname(),
             self._serve,
             log=ACCESS,
-            protocol=_protocol(self.limits),
+            protocol=Protocol,
             max_http_version="HTTP/1.1",
             keepalive=self.limits.idle_s,
             socket_timeout=self.limits.stall_s,
@@ -116,6 +98,7 @@ class Server:
         )
         # Header names go out as the application spells them: S3's metadata has its keys in them.
         self._wsgi.capitalize_response_headers = False
+        self._wsgi.limits = self.limits
         self._acceptor = green.spawn(self._accept)
 
     def stop(self) -> None:
@@ -129,7 +112,7 @@ class Server:
         self._listener.close()
         os.close(self._spare)
         for connection in list(self._connections.values()):
-            _end_softly(connection)
+            end_softly(connection)
 
     def wait(self) -> None:
         """Until no connection is left."""
@@ -246,98 +229,6 @@ def _open_patiently() -> int:
             return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             green.sleep(0.05)
-
-
-def _end_softly(connection: list[Any]) -> None:
-    was, connection[2] = connection[2], CLOSE
-    if was == IDLE:
-        try:
-            connection[1].shutdown(green.original("socket").SHUT_RDWR)
-        except OSError:
-            pass
-    elif len(connection) > 3:
-        connection[3].close_connection = True
-
-
-def _protocol(limits: Limits) -> type:
-    """eventlet's protocol with our limits of time and size, and with its object where `_end_softly` finds it."""
-
-    class Protocol(green.wsgi.HttpProtocol):
-        def __init__(self, connection: list[Any], server: Any) -> None:
-            connection.append(self)
-            self._head: Any = None
-            super().__init__(connection, server)
-
-        def handle_one_request(self) -> None:
-            try:
-                super().handle_one_request()
-            finally:
-                self._head_ends()
-            green.sleep(0)  # a busy keep-alive connection leaves the others their turn
-
-        def _read_request_line(self) -> Any:
-            self.connection.settimeout(limits.idle_s)
-            try:
-                if not self.rfile.peek(1):
-                    return b""
-            except (OSError, ValueError):
-                return b""
-            self._head = green.spawn_after(limits.head_s, _cut, self.connection)
-            return super()._read_request_line()
-
-        def _head_ends(self) -> None:
-            if self._head is not None:
-                self._head.cancel()
-                self._head = None
-
-        def get_environ(self) -> dict[str, Any]:
-            self._head_ends()
-            environ: dict[str, Any] = super().get_environ()
-            length = int(environ.get("CONTENT_LENGTH") or 0)
-            body = environ["wsgi.input"]
-            body.read = _bounded(body.read, length, self.connection, limits)
-            body.readline = _bounded(body.readline, length, self.connection, limits)
-            self._is_too_large = length > limits.body_max_bytes
-            return environ
-
-        def handle_one_response(self) -> None:
-            if self._is_too_large:
-                self.wfile.write(_TOO_LARGE)
-                self.close_connection = True
-                return
-            super().handle_one_response()
-
-    return Protocol
-
-
-def _cut(connection: Any) -> None:
-    try:
-        connection.shutdown(green.original("socket").SHUT_RDWR)
-    except OSError:
-        pass
-
-
-def _bounded(read: Callable[..., bytes], length: int, connection: Any, limits: Limits) -> Callable[..., bytes]:
-    """`read` that cuts the connection of a client that sends too slowly, and refuses one that sends too much.
-
-    `length` is what the head announces; a read without a size waits for all of it.
-    """
-    total = 0
-
-    def reading(size: int | None = None) -> bytes:
-        nonlocal total
-        wanted = length if size is None or size < 0 else size
-        timer = green.spawn_after(limits.body_s + wanted / limits.min_rate, _cut, connection)
-        try:
-            data = read() if size is None or size < 0 else read(size)
-        finally:
-            timer.cancel()
-        total += len(data)
-        if total > limits.body_max_bytes:
-            raise OSError(errno.EFBIG, "the body is too large")
-        return data
-
-    return reading
 
 
 def inherited_socket(name: str | None = None, environ: Any = os.environ) -> Any:

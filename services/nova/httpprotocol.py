@@ -1,0 +1,122 @@
+"""One connection of the web server: eventlet's protocol, with limits of time and size.
+
+A connection is the list that eventlet.wsgi works on, `[address, socket, state]`, to which `Protocol` appends itself.
+Source of the states: eventlet/wsgi.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nova import green
+
+IDLE, REQUEST, CLOSE = "idle", "request", "close"
+_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much, and how long, a client may take. A body may last `body_s` and 1 s for each `min_rate` bytes.
+
+    Lines of the head end at 8 KiB and the head at 64 KiB, which are eventlet's limits.
+    """
+
+    threads: int = 1000
+    head_s: float = 20.0
+    idle_s: float = 75.0
+    stall_s: float = 60.0
+    body_s: float = 30.0
+    min_rate: int = 1024
+    body_max_bytes: int = 5 * 1024**3
+
+
+class Protocol(green.wsgi.HttpProtocol):
+    """What eventlet calls for each connection; its server carries our `limits`."""
+
+    def __init__(self, connection: list[Any], server: Any) -> None:
+        connection.append(self)
+        self._limits: Limits = server.limits
+        self._head: Any = None
+        self._is_too_large = False
+        super().__init__(connection, server)
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        finally:
+            self._head_ends()
+        green.sleep(0)  # a busy keep-alive connection leaves the others their turn
+
+    def _read_request_line(self) -> Any:
+        self.connection.settimeout(self._limits.idle_s)
+        try:
+            if not self.rfile.peek(1):
+                return b""
+        except (OSError, ValueError):
+            return b""
+        self._head = green.spawn_after(self._limits.head_s, cut, self.connection)
+        return super()._read_request_line()
+
+    def _head_ends(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def get_environ(self) -> dict[str, Any]:
+        self._head_ends()
+        environ: dict[str, Any] = super().get_environ()
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"]
+        body.read = _bounded(body.read, length, self.connection, self._limits)
+        body.readline = _bounded(body.readline, length, self.connection, self._limits)
+        self._is_too_large = length > self._limits.body_max_bytes
+        return environ
+
+    def handle_one_response(self) -> None:
+        if self._is_too_large:
+            self.wfile.write(_TOO_LARGE)
+            self.close_connection = True
+            return
+        super().handle_one_response()
+
+
+def end_softly(connection: list[Any]) -> None:
+    """Close it where it is idle; otherwise its response says `Connection: close` and it ends after that."""
+    was, connection[2] = connection[2], CLOSE
+    if was == IDLE:
+        cut(connection[1])
+    elif len(connection) > 3:
+        connection[3].close_connection = True
+
+
+def cut(sock: Any) -> None:
+    """Wake whoever reads or writes there: it is over."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(green.original("socket").SHUT_RDWR)
+
+
+def _bounded(read: Callable[..., bytes], length: int, connection: Any, limits: Limits) -> Callable[..., bytes]:
+    """`read` that cuts the connection of a client that sends too slowly, and refuses one that sends too much.
+
+    `length` is what the head announces; a read without a size waits for all of it.
+    """
+    total = 0
+
+    def reading(size: int | None = None) -> bytes:
+        nonlocal total
+        wanted = length if size is None or size < 0 else size
+        timer = green.spawn_after(limits.body_s + wanted / limits.min_rate, cut, connection)
+        try:
+            data = read() if size is None or size < 0 else read(size)
+        finally:
+            timer.cancel()
+        total += len(data)
+        if total > limits.body_max_bytes:
+            raise OSError(errno.EFBIG, "the body is too large")
+        return data
+
+    return reading
