@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from nova.objectstore import listing, names, receive, xml
 from nova.objectstore.errors import S3Error
-from nova.objectstore.index import Bucket, StoredObject
+from nova.objectstore.records import Bucket, StoredObject
 from nova.objectstore.request import Reply, S3Request, document
 from nova.objectstore.store import Store
 
@@ -25,14 +25,14 @@ def of(store: Store, request: S3Request) -> Bucket:
 
 
 def owned(store: Store, request: S3Request, name: str) -> Bucket:
-    bucket = store.ask(store.index.bucket, name)
+    bucket = store.ask(store.index.buckets.get, name)
     if bucket.owner != request.project_id and not request.is_admin:
         raise S3Error("AccessDenied", f"the bucket {name} belongs to another project")
     return bucket
 
 
 def list_all(store: Store, request: S3Request) -> Reply:
-    found = store.ask(store.index.buckets, None if request.is_admin else request.project_id)
+    found = store.ask(store.index.buckets.all, None if request.is_admin else request.project_id)
     return document(
         "ListAllMyBucketsResult",
         {
@@ -45,8 +45,8 @@ def list_all(store: Store, request: S3Request) -> Reply:
 def create(store: Store, request: S3Request) -> Reply:
     names.check_bucket(request.bucket_name)
     receive.to_memory(request)  # a LocationConstraint: there is one location
-    if not store.ask(store.index.create_bucket, request.bucket_name, request.project_id, datetime.now(UTC)):
-        bucket = store.ask(store.index.bucket, request.bucket_name)
+    if not store.ask(store.index.buckets.create, request.bucket_name, request.project_id, datetime.now(UTC)):
+        bucket = store.ask(store.index.buckets.get, request.bucket_name)
         if bucket.owner == request.project_id:
             raise S3Error("BucketAlreadyOwnedByYou", f"you have a bucket {bucket.name} already")
         raise S3Error("BucketAlreadyExists", f"another project has a bucket {bucket.name}")
@@ -60,7 +60,7 @@ def head(store: Store, request: S3Request) -> Reply:
 
 def delete(store: Store, request: S3Request) -> Reply:
     of(store, request)
-    store.change(store.index.delete_bucket, request.bucket_name)
+    store.change(store.index.buckets.delete, request.bucket_name)
     return Reply(204)
 
 
@@ -126,14 +126,14 @@ def delete_objects(store: Store, request: S3Request) -> Reply:
     keys = [item.findtext("Key") or "" for item in tree.findall("Object")]
     if not 0 < len(keys) <= MAX_DELETES:
         raise S3Error("MalformedXML", f"between 1 and {MAX_DELETES} objects a request, not {len(keys)}")
-    store.change(store.index.delete, request.bucket_name, [names.check_key(key) for key in keys])
+    store.change(store.index.objects.delete, request.bucket_name, [names.check_key(key) for key in keys])
     is_quiet = tree.findtext("Quiet") == "true"
     return document("DeleteResult", {"Deleted": [] if is_quiet else [{"Key": key} for key in keys]})
 
 
 def _page(store: Store, request: S3Request, marker: bytes, limit: int) -> listing.Page[StoredObject]:
     def fetch(start: bytes, count: int) -> list[StoredObject]:
-        return store.ask(store.index.range, request.bucket_name, start, count)
+        return store.ask(store.index.objects.range, request.bucket_name, start, count)
 
     return listing.page(
         fetch,

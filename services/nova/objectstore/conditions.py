@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from nova.objectstore.errors import S3Error
-from nova.objectstore.index import StoredObject
+from nova.objectstore.records import StoredObject
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from nova.objectstore import buckets, checksum, conditions, names, receive
 from nova.objectstore.errors import S3Error
-from nova.objectstore.index import StoredObject
+from nova.objectstore.records import StoredObject
 from nova.objectstore.request import Reply, S3Request, document, http_date
 from nova.objectstore.store import Store
 
@@ -48,7 +48,7 @@ def put(store: Store, request: S3Request) -> Reply:
 def install(store: Store, request: S3Request, new: StoredObject) -> None:
     """Make `new` the object of its key; its blobs go where that fails."""
     try:
-        store.change(store.index.put, request.bucket_name, new, conditions.write_guard(request.headers))
+        store.change(store.index.objects.put, request.bucket_name, new, conditions.write_guard(request.headers))
     except BaseException:
         store.drop(new.blobs)
         raise
@@ -57,7 +57,7 @@ def install(store: Store, request: S3Request, new: StoredObject) -> None:
 def get(store: Store, request: S3Request) -> Reply:
     key = request.stored_key
     buckets.of(store, request)
-    found = store.ask(store.index.get, request.bucket_name, key)
+    found = store.ask(store.index.objects.get, request.bucket_name, key)
     reply, (start, length) = _answer(request, found)
     return replace(reply, body=store.read(found.segments, start, length))
 
@@ -65,13 +65,13 @@ def get(store: Store, request: S3Request) -> Reply:
 def head(store: Store, request: S3Request) -> Reply:
     key = request.stored_key
     buckets.of(store, request)
-    return _answer(request, store.ask(store.index.get, request.bucket_name, key))[0]
+    return _answer(request, store.ask(store.index.objects.get, request.bucket_name, key))[0]
 
 
 def delete(store: Store, request: S3Request) -> Reply:
     key = request.stored_key
     buckets.of(store, request)
-    store.change(store.index.delete, request.bucket_name, [key])
+    store.change(store.index.objects.delete, request.bucket_name, [key])
     return Reply(204)
 
 
@@ -98,7 +98,7 @@ def copy_source(store: Store, request: S3Request) -> StoredObject:
     """The object that x-amz-copy-source names. Raises `S3Error`."""
     bucket, key = _source_bucket(request), _source(request)[1]
     buckets.owned(store, request, bucket)
-    found = store.ask(store.index.get, bucket, names.check_key(key))
+    found = store.ask(store.index.objects.get, bucket, names.check_key(key))
     conditions.check_read(request.headers, found.etag, found.modified, prefix="x-amz-copy-source-")
     return found
 

@@ -84,7 +84,7 @@ class Store:
         green.tpool.execute(writer.discard)
 
     def copy(self, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-        """The same bytes under new names; like `read`, called without a switch after `ask(index.get)`."""
+        """The same bytes under new names; like `read`, called without a switch after `ask(index.objects.get)`."""
         names = [segment.blob for segment in segments]
         self._pins.pin(names)
         try:
@@ -96,7 +96,7 @@ class Store:
     def read(self, segments: tuple[Segment, ...], start: int, length: int) -> Reading:
         """Bytes `start` to `start + length` of the segments in a row, in pieces of READ_BYTES at most.
 
-        The blobs stay readable until `close`. Called without a switch after `ask(index.get)`, it cannot lose a
+        The blobs stay readable until `close`. Called without a switch after `ask(index.objects.get)`, it cannot lose a
         race against a delete: that one needs the index first.
         """
         names = [segment.blob for segment in segments]

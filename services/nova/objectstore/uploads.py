@@ -17,8 +17,8 @@ from xml.etree.ElementTree import Element
 from nova.objectstore import buckets, checksum, conditions, objects, receive, xml
 from nova.objectstore.blobs import Segment
 from nova.objectstore.errors import S3Error
-from nova.objectstore.index import Part, StoredObject, Upload
 from nova.objectstore.receive import Received
+from nova.objectstore.records import Part, StoredObject, Upload
 from nova.objectstore.request import Reply, S3Request, document
 from nova.objectstore.store import Store
 
@@ -46,7 +46,7 @@ def create(store: Store, request: S3Request) -> Reply:
         headers=objects.stored_headers(request.headers),
         algorithm=algorithm,
     )
-    store.ask(store.index.create_upload, upload)
+    store.ask(store.index.uploads.create, upload)
     headers = (
         {"x-amz-checksum-algorithm": algorithm.upper(), "x-amz-checksum-type": "COMPOSITE"} if algorithm else {}
     )
@@ -78,7 +78,7 @@ def list_parts(store: Store, request: S3Request) -> Reply:
     upload = _upload(store, request)
     limit = request.number("max-parts", _PAGE, 1, _PAGE)
     marker = request.number("part-number-marker", 0, 0, MAX_PARTS)
-    parts = store.ask(store.index.parts, upload.id, marker, limit + 1)
+    parts = store.ask(store.index.uploads.parts, upload.id, marker, limit + 1)
     is_truncated = len(parts) > limit
     shown = parts[:limit]
     return document(
@@ -112,7 +112,7 @@ def list_uploads(store: Store, request: S3Request) -> Reply:
     key_marker = request.query.get("key-marker", "").encode(errors="replace")
     # Without an id marker a page begins after all uploads of the key; "~" sorts behind every id.
     id_marker = request.query.get("upload-id-marker", "~" if key_marker else "")
-    found = store.ask(store.index.uploads, request.bucket_name, prefix, (key_marker, id_marker), limit + 1)
+    found = store.ask(store.index.uploads.all, request.bucket_name, prefix, (key_marker, id_marker), limit + 1)
     shown = found[:limit]
     is_truncated = len(found) > limit
     return document(
@@ -140,7 +140,7 @@ def complete(store: Store, request: S3Request) -> Reply:
         return compose(upload, choose(wanted, parts), datetime.now(UTC))
 
     guard = conditions.write_guard(request.headers)
-    new, unused = store.ask(store.index.complete_upload, upload, build, guard)
+    new, unused = store.ask(store.index.uploads.complete, upload, build, guard)
     store.drop(unused)
     result: dict[str, Any] = {
         "Location": f"/{upload.bucket}/{request.key_name}",
@@ -154,7 +154,7 @@ def complete(store: Store, request: S3Request) -> Reply:
 
 
 def abort(store: Store, request: S3Request) -> Reply:
-    store.change(store.index.abort_upload, _upload(store, request))
+    store.change(store.index.uploads.abort, _upload(store, request))
     return Reply(204)
 
 
@@ -215,7 +215,7 @@ def _composed_checksum(algorithm: str | None, parts: list[Part]) -> dict[str, st
 def _upload(store: Store, request: S3Request) -> Upload:
     key = request.stored_key
     buckets.of(store, request)
-    return store.ask(store.index.upload, request.bucket_name, key, request.query["uploadId"])
+    return store.ask(store.index.uploads.get, request.bucket_name, key, request.query["uploadId"])
 
 
 def _part_number(request: S3Request) -> int:
@@ -230,7 +230,7 @@ def _store_part(store: Store, upload: Upload, number: int, received: Received) -
         number, received.etag, received.segment.size, datetime.now(UTC), received.segment.blob, received.checksum
     )
     try:
-        store.change(store.index.put_part, upload, part)
+        store.change(store.index.uploads.put_part, upload, part)
     except BaseException:
         store.drop([part.blob])
         raise
