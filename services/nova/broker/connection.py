@@ -42,15 +42,8 @@ FIRST_FRAME_MAX = 8192  # before tuning; nobody needs more to say who they are
 CLOSE_TIMEOUT_S = 5.0  # for the answer to our connection.close
 _CLOSING = object()  # stands for a channel whose close-ok is awaited
 
-HEADER, START, TUNE, OPEN, RUNNING, CLOSING, CLOSED = (
-    "header",
-    "start",
-    "tune",
-    "open",
-    "running",
-    "closing",
-    "closed",
-)
+STAGES = ("header", "start", "tune", "open", "running", "closing", "closed")
+HEADER, START, TUNE, OPEN, RUNNING, CLOSING, CLOSED = STAGES
 
 
 class Connection:
