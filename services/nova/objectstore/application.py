@@ -8,6 +8,7 @@ ignored.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -83,11 +84,10 @@ class Application:
             reply = failure(error, environ, request_id)
         except exception.TemporaryError as error:
             log.warning("%s: %s %s: %s", request_id, environ["REQUEST_METHOD"], environ.get("PATH_INFO"), error)
-            reply = replace(failure(S3Error("InternalError", str(error)), environ, request_id), status=503)
-        except Exception:
+            reply = failure(S3Error("ServiceUnavailable", str(error)), environ, request_id)
+        except Exception as error:
             log.exception("%s: %s %s failed", request_id, environ["REQUEST_METHOD"], environ.get("PATH_INFO"))
-            message = f"something broke here; the log has it under {request_id}"
-            reply = failure(S3Error("InternalError", message), environ, request_id)
+            reply = failure(_broken(error, request_id), environ, request_id)
         return _send(reply, environ["REQUEST_METHOD"], request_id, start_response)
 
     def _serve(self, environ: Mapping[str, Any]) -> Reply:
@@ -121,6 +121,13 @@ def operation_of(request: S3Request) -> Operation:
     if found is None:
         raise S3Error("MethodNotAllowed", f"{request.method} does not go with this {scope} and query")
     return found
+
+
+def _broken(error: Exception, request_id: str) -> S3Error:
+    """What a client is told of an error that is ours: a full disk may be emptied, anything else has to be looked at."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return S3Error("ServiceUnavailable", "the disk of the object store is full; nothing was stored")
+    return S3Error("InternalError", f"something broke here; the log has it under {request_id}")
 
 
 def failure(error: S3Error, environ: Mapping[str, Any], request_id: str) -> Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import io
@@ -312,6 +313,19 @@ def test_a_body_that_breaks_off_stores_nothing(s3, bucket: str, store: Store, s3
     assert b"IncompleteBody" in raw(s3_url, head, b"only this")
     assert blobs(store) == []
     assert code(s3.get_object, Bucket=bucket, Key="k") == "NoSuchKey"
+
+
+def test_a_full_disk_stores_nothing_and_is_said(s3, bucket: str, store: Store) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"before")
+
+    def write(writer: object, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store.write = write  # type: ignore[method-assign]
+    assert code(s3.put_object, Bucket=bucket, Key="k", Body=b"after") == "ServiceUnavailable"
+    del store.write
+    assert body(s3.get_object(Bucket=bucket, Key="k")) == b"before"
+    assert len(blobs(store)) == 1
 
 
 def test_a_chunked_body_is_unwrapped_and_its_trailer_checked(s3, bucket: str, s3_url: str) -> None:
