@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,12 +87,24 @@ def fake_bus(bus: Bus) -> Bus:
     return bus
 
 
+def port_for_a_restart() -> int:
+    """A free port below those that the kernel gives out (ip(7)), so that nobody has it when it is wanted again."""
+    while True:
+        number = random.randrange(10_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", number))
+            except OSError:
+                continue
+        return number
+
+
 class OwnBroker:
     """A nova-broker that may be killed, and started again at the same port with what it had on disk."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.process = BrokerProcess(folder)
+        self.process = BrokerProcess(folder, port=port_for_a_restart())
 
     def kill(self) -> None:
         if self.process.process.returncode is None:

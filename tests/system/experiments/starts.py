@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from novad.core.spec import Backoff, ProcessSpec
+from novad.host import stacks
 from tests.novad.daemon.running import Client
 from tests.system import oracle
 from tests.system.board import experiment, quantile, require, spread_ms, until
@@ -258,7 +259,7 @@ def begin_clean(site: Site, clients: int, script: str = "while :; do sleep 600; 
     kinds = {name: re.sub(r":\[.*", "", path) for name, path in opened.items() if name not in lock}
     require(kinds == {"0": "/dev/null", "1": "pipe", "2": "pipe"}, f"descriptors 0, 1, 2: {opened}")
     require(len(lock) == 1, f"and its lock: {opened}")
-    status = Path(f"/proc/{pid}/status").read_text()
+    status = _settled(pid)
     for field, wanted in (("SigIgn", "0"), ("SigBlk", "0"), ("Umask", "27"), ("NoNewPrivs", "0")):
         found = re.search(rf"^{field}:\s*0*(\w+)$", status, re.M)
         require(found is not None and found[1] == wanted, f"{field} {wanted}: {found and found[0]}")
@@ -267,6 +268,17 @@ def begin_clean(site: Site, clients: int, script: str = "while :; do sleep 600; 
     require(_limits(pid) == _limits(os.getpid()), f"the limits of who started novad: {_limits(pid)}")
     _check_environment(site, pid)
     return f"descriptors 0-2 and the lock, no signal ignored or blocked, with {len(keep)} clients connected"
+
+
+def _settled(pid: int) -> str:
+    """The status of a shell that waits for its command: while it starts one it blocks every signal for a moment."""
+    deadline_s = time.monotonic() + 5
+    while True:
+        status = Path(f"/proc/{pid}/status").read_text()
+        blocked = re.search(r"^SigBlk:\s*(\w+)$", status, re.M)
+        if (blocked and int(blocked[1], 16) == 0) or time.monotonic() > deadline_s:
+            return status
+        time.sleep(0.01)
 
 
 def _limits(pid: int) -> dict[int, tuple[int, int]]:
@@ -281,5 +293,6 @@ def _check_environment(site: Site, pid: int) -> None:
         "PATH": os.environ["PATH"], "SITE": site.token, "BELL": f"{site.folder}/bell", "VICTIM": "a",
         "NOVAD_SERVICE": "a", "NOVAD_REPLICA": "1", "NOVAD_SOCKET": where.socket,
         "NOTIFY_SOCKET": f"{where.run_dir}/notify", "NOVAD_ID": f"{os.path.basename(where.run_dir)}/a/2",
+        "PYTHONPATH": stacks.python_path(None),
     }  # fmt: skip
     require(found == wanted, f"environment differs: {set(found.items()) ^ set(wanted.items())}")
