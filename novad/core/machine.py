@@ -214,7 +214,8 @@ def _release(process: Process, now_s: float) -> Step:
 def _spawned(process: Process, event: Spawned, now_s: float) -> Step:
     process = replace(process, pid=event.pid, spawned_s=now_s)
     if process.state == "stopping":
-        if timer_s(process, "kill") is not None:
+        # A kill that was asked for, or has been tried already, while there was no pid.
+        if timer_s(process, "kill") is not None or timer_s(process, "survivors") is not None:
             return _kill(process, now_s)
         process = _arm_stop(process, None, now_s)
         return process, (Terminate(process.incarnation, process.spec.stop.signal),)
