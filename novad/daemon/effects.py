@@ -11,7 +11,8 @@ import resource
 import signal
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from novad.core.messages import (
     CheckHealth,
@@ -31,7 +32,7 @@ from novad.core.messages import (
 )  # fmt: skip
 from novad.core.process import Process
 from novad.core.record import Identity
-from novad.core.spec import ProcessSpec
+from novad.core.spec import Cluster, ProcessSpec
 from novad.daemon.watching import Reports, Watching
 from novad.host import proc, stacks
 from novad.host.child import MARK, Child, Children, Hooks
@@ -40,6 +41,7 @@ from novad.host.output import Output
 from novad.host.ports import Busy, Ports
 from novad.host.probe import Surroundings
 from novad.host.record import Records, identify
+from novad.host.template import House, Order, Templates
 
 # The names of nova.toml's `limits` are those of setrlimit(2) without RLIMIT_.
 _LIMITS = {
@@ -59,6 +61,20 @@ class Wiring:
     soft_limits: dict[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """A child that is about to be started, and its descriptors: lock, stdout, stderr."""
+
+    spec: ProcessSpec
+    incarnation: int
+    fds: list[int] = field(default_factory=list)
+
+    def close(self) -> None:
+        """The child has them, or there is none."""
+        while self.fds:
+            os.close(self.fds.pop())
+
+
 class Effects:
     """Performs the effects of all processes of one cluster."""
 
@@ -69,6 +85,7 @@ class Effects:
         self.env: dict[str, str] = {}
         self.outputs: dict[str, Output] = {}
         self.children = Children(Hooks(self._child_exited, self._child_tree_gone))
+        self.templates = Templates(House(self.children.add_helper, self.children.remove_helper, reports.template))
         self.ports = Ports()
         self.identities: dict[str, Identity] = {}
         self._specs: dict[str, ProcessSpec] = {}
@@ -76,6 +93,16 @@ class Effects:
         self.watching = Watching(
             reports, self.outputs, lambda spec, n: self.surroundings(spec.cwd, self.environment(spec, n))
         )
+
+    def configure(self, cluster: Cluster) -> None:
+        """What the children of `cluster` have in common."""
+        self.env = cluster.env
+        self.templates.configure(cluster.env, cluster.preload)
+
+    def warm(self, spec: ProcessSpec) -> None:
+        """`spec` will be spawned soon: its template can begin to import."""
+        if spec.python is not None:
+            self.templates.warm(spec.argv[0], spec.cwd, self.environment(spec, 0))
 
     def add(self, spec: ProcessSpec) -> None:
         """A process that may be spawned from now on."""
@@ -122,44 +149,74 @@ class Effects:
                 self._name_survivors(child)
         return None
 
-    def _spawn(self, spec: ProcessSpec, incarnation: int) -> Event:
-        name = spec.name
-        output = self.outputs[name]
-        fds: list[int] = []
+    def _spawn(self, spec: ProcessSpec, incarnation: int) -> Event | None:
+        """The outcome, or None where a template is asked to fork it: then the outcome comes later."""
+        birth = Birth(spec, incarnation)
         try:
-            lock = self._records.lock(name)
-            if lock is None:
-                return SpawnFailed(incarnation, self._taken(name), False)
-            fds.append(lock)
-            self._specs[name] = spec
-            self.ports.release(spec)
-            if spec.log.pty:
-                fds.append(output.open_terminal())
-                fds.append(os.dup(fds[-1]))
-            else:
-                fds.append(output.open_pipe("o"))
-                fds.append(output.open_pipe("e"))
-            pid = spawn(self._command(spec, incarnation, fds))
-        except Busy as busy:
-            return SpawnFailed(incarnation, str(busy), False)
-        except SpawnError as error:
-            output.end()
-            self.ports.hold(spec)
-            return SpawnFailed(incarnation, error.message, error.permanent)
+            failure = self._prepare(birth)
         except OSError as error:
-            output.end()
+            self.outputs[spec.name].end()
             self.ports.hold(spec)
             said = f"cannot prepare its start: {error.strerror}: {error.filename or 'descriptors'}"
-            return SpawnFailed(incarnation, said, False)
+            failure = SpawnFailed(incarnation, said, False)
+        if failure is not None:
+            birth.close()
+            return failure
+        command = self._command(birth)
+        if spec.python is not None and not spec.log.pty:
+            order = Order(spec.name, spec.python, command, partial(self._forked, birth, command))
+            if self.templates.fork(order):
+                return None
+        return self._execute(birth, command)
+
+    def _prepare(self, birth: Birth) -> SpawnFailed | None:
+        """Lock, ports and pipes of a child. Raises `OSError`."""
+        spec = birth.spec
+        lock = self._records.lock(spec.name)
+        if lock is None:
+            return SpawnFailed(birth.incarnation, self._taken(spec.name), False)
+        birth.fds.append(lock)
+        self._specs[spec.name] = spec
+        try:
+            self.ports.release(spec)
+        except Busy as busy:
+            return SpawnFailed(birth.incarnation, str(busy), False)
+        output = self.outputs[spec.name]
+        if spec.log.pty:
+            birth.fds.append(output.open_terminal())
+            birth.fds.append(os.dup(birth.fds[-1]))
+        else:
+            birth.fds.append(output.open_pipe("o"))
+            birth.fds.append(output.open_pipe("e"))
+        return None
+
+    def _execute(self, birth: Birth, command: Command) -> Event:
+        try:
+            pid = spawn(command)
+            return self._born(birth, pid, f"started, pid {pid}")
+        except SpawnError as error:
+            self.outputs[birth.spec.name].end()
+            self.ports.hold(birth.spec)
+            return SpawnFailed(birth.incarnation, error.message, error.permanent)
         finally:
-            pipes = tuple(os.fstat(fd).st_ino for fd in fds[1:])
-            for fd in fds:
-                os.close(fd)
-        child = self.children.add(name, incarnation, pid, self.mark(name, incarnation))
+            birth.close()
+
+    def _forked(self, birth: Birth, command: Command, pid: int | None) -> None:
+        """What has become of an order. Raises `ProcessLookupError` for a pid that is gone already."""
+        if pid is None:
+            event = self._execute(birth, command)
+        else:
+            event = self._born(birth, pid, f"started, pid {pid}, preloaded")
+            birth.close()
+        self._reports.put(birth.spec.name, event)
+
+    def _born(self, birth: Birth, pid: int, said: str) -> Event:
+        name = birth.spec.name
+        child = self.children.add(name, birth.incarnation, pid, self.mark(name, birth.incarnation))
         self._live[name] = child
-        self._identify(child, pipes)
-        output.note(f"started, pid {pid}")
-        return Spawned(incarnation, pid)
+        self._identify(child, tuple(os.fstat(fd).st_ino for fd in birth.fds[1:]))
+        self.outputs[name].note(said)
+        return Spawned(birth.incarnation, pid)
 
     def _taken(self, name: str) -> str:
         holders = ", ".join(f"pid {pid} ({proc.command(pid)})" for pid in self._records.holders(name))
@@ -196,8 +253,9 @@ class Effects:
             self._live[name] = child
         return child is not None
 
-    def _command(self, spec: ProcessSpec, incarnation: int, fds: list[int]) -> Command:
-        lock, stdout, stderr = fds
+    def _command(self, birth: Birth) -> Command:
+        spec, incarnation = birth.spec, birth.incarnation
+        lock, stdout, stderr = birth.fds
         return Command(
             spec.argv,
             spec.cwd,
@@ -214,7 +272,8 @@ class Effects:
     def environment(self, spec: ProcessSpec, incarnation: int) -> dict[str, str]:
         """Everything that a child of `spec` finds in its environment."""
         changed: dict[str, str | None] = {**self.env, **spec.env}
-        env = {key: value for key, value in changed.items() if value is not None}
+        # The mark comes first: of a preloaded service /proc shows only as much as there is room for.
+        env = {MARK: ""} | {key: value for key, value in changed.items() if value is not None}
         env["NOVAD_SERVICE"] = spec.service
         env["NOVAD_REPLICA"] = str(spec.replica)
         env["NOVAD_SOCKET"] = self._wiring.control_path

@@ -85,6 +85,7 @@ class Daemon:
             self.audience.tell_lines,
             lambda name, text: self.audience.tell({"type": "probe", "name": name, "text": text}),
             self._on_survivors,
+            lambda text: self.journal.write("template", text=text),
         )
         self._records = Records(place.run_dir)
         effects = Effects(wiring, self._records, reports)
@@ -147,6 +148,7 @@ class Daemon:
         self._control.close()
         self._notify.close()
         self._signals.close()
+        self.supervisor.effects.templates.close()
         for output in self.supervisor.effects.outputs.values():
             output.close()
         if not any(process.state in ALIVE for process in self.supervisor.processes.values()):

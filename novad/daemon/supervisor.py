@@ -65,7 +65,7 @@ class Supervisor:
     def _define(self, cluster: Cluster) -> None:
         self._records.write_cluster({"boot_id": proc.boot_id(), "cluster": to_json(cluster)})
         self.cluster = cluster
-        self.effects.env = cluster.env
+        self.effects.configure(cluster)
         self.graph = Graph(cluster.processes)
 
     def _add(self, spec: ProcessSpec) -> None:
@@ -194,6 +194,8 @@ class Supervisor:
         self._count(_is_getting_ready(old), _is_getting_ready(new))
         if new.state != old.state or new.incarnation != old.incarnation:
             self._note(old, new)
+            if new.state == "waiting":
+                self.effects.warm(new.spec)
             self._unsettled.update((name, *self.graph.dependents(name)), self._leaving)
             self.effects.watching.seen.pop(name, None)
         if new.incarnation > max(old.incarnation, 1):

@@ -14,12 +14,13 @@ from novad.host.probe import Checking, LineSearch, Probing, Surroundings
 @dataclass(frozen=True, slots=True)
 class Reports:
     """Where news goes that is no event: `put(name, event)`, `lines(name, text)`, `probe(name, text)`,
-    `survivors(name, [(pid, command)])`."""
+    `survivors(name, [(pid, command)])`, `template(text)`."""
 
     put: Callable[[str, Event], None]
     lines: Callable[[str, bytes], None]
     probe: Callable[[str, str], None]
     survivors: Callable[[str, list[tuple[int, str]]], None]
+    template: Callable[[str], None]
 
 
 class Watching:
