@@ -60,6 +60,18 @@ _ABSENT = {
     "session", "tagging", "torrent", "versionId", "versions", "website",
 }  # fmt: skip
 
+# The same for headers: who asks for encryption or another owner's rights must not believe to have got them.
+_ABSENT_HEADERS = (
+    "x-amz-grant-",
+    "x-amz-server-side-encryption",
+    "x-amz-tagging",
+    "x-amz-object-lock-",
+    "x-amz-website-redirect-location",
+    "x-amz-bucket-object-lock-enabled",
+)
+# Headers that ask for what is the case anyway.
+_ONLY = {"x-amz-acl": ("private", "bucket-owner-full-control"), "x-amz-storage-class": ("STANDARD",)}
+
 _REFUSALS = {
     Reason.MISSING: "AccessDenied",
     Reason.MALFORMED: "AuthorizationHeaderMalformed",
@@ -113,6 +125,9 @@ def operation_of(request: S3Request) -> Operation:
     absent = sorted(_ABSENT.intersection(request.query))
     if absent:
         raise S3Error("NotImplemented", f"?{absent[0]} is not part of this store")
+    for name, value in request.headers.items():
+        if name.startswith(_ABSENT_HEADERS) or value not in _ONLY.get(name, (value,)):
+            raise S3Error("NotImplemented", f"{name}: {value[:40]} is not part of this store")
     scope = "service" if request.bucket is None else "bucket" if request.key is None else "object"
     special = [name for name in _SPECIAL if name in request.query]
     if "x-amz-copy-source" in request.headers and request.method == "PUT":

@@ -291,6 +291,14 @@ def test_what_the_store_does_not_do_is_said(s3, bucket: str) -> None:
     assert code(s3.get_bucket_acl, Bucket=bucket) == "NotImplemented"
     assert code(s3.put_object, Bucket=bucket, Key="k", Body=b"", ChecksumCRC32C="AAAAAA==") == "InvalidRequest"
     assert code(s3.put_object, Bucket=bucket, Key="k", Body=b"", ContentMD5="AAAA") == "BadDigest"
+    for wish in (
+        {"ACL": "public-read"},
+        {"ServerSideEncryption": "AES256"},
+        {"Tagging": "a=b"},
+        {"StorageClass": "GLACIER"},
+    ):
+        assert code(s3.put_object, Bucket=bucket, Key="k", Body=b"", **wish) == "NotImplemented"
+    s3.put_object(Bucket=bucket, Key="k", Body=b"", ACL="private", StorageClass="STANDARD")
 
 
 def raw(url: str, head: str, payload: bytes = b"") -> bytes:
