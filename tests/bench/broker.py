@@ -38,7 +38,7 @@ class BrokerProcess:
     def __init__(self, *flags: str) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="nova-broker-")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
-            notified.bind(b"\0")
+            notified.bind(b"")
             notified.settimeout(DEADLINE_S)
             address = "@" + notified.getsockname()[1:].decode()
             state = self.folder.name

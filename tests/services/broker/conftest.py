@@ -28,7 +28,7 @@ class BrokerProcess:
         folder.mkdir(parents=True, exist_ok=True)
         environ = {key: value for key, value in os.environ.items() if not key.startswith("NOVA_")}
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
-            notified.bind(b"\0")  # the kernel finds a free abstract name (unix(7))
+            notified.bind(b"")  # the kernel finds a free abstract name (unix(7))
             environ |= {"NOTIFY_SOCKET": "@" + notified.getsockname()[1:].decode(), "PYTHONPATH": str(SERVICES)}
             arguments = [f"--port={port}", f"--state_path={folder}", f"--port_file={folder}/port", *flags]
             self.process = subprocess.Popen(
