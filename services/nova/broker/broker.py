@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from nova.broker.vhost import VirtualHost
 if TYPE_CHECKING:
     from nova.broker.channel import Channel
     from nova.broker.connection import Connection
+
+LOG = logging.getLogger("nova.broker")
 
 RETRY_S = 1.0  # after the journal could not be written
 LOW_WATER = 0.8  # of the memory limit: publishers go on only below it, so that they do not flap
@@ -91,7 +94,7 @@ class Broker:
         self._resuming: dict[Connection, None] = {}
         self._dead: deque[tuple[Queue, Message, str]] = deque()
         self._needs_sync = False
-        self._journal_fault: str | None = None
+        self.journal_fault: str | None = None
         self._retry_at_s = 0.0
         self.vhosts = {name: VirtualHost(name, self) for name in vhosts}
         if journal is not None:
@@ -186,11 +189,13 @@ class Broker:
                 self._block("low on memory")
         elif self.memory_bytes < LOW_WATER * limit:
             self.blocked_because = None
+            LOG.warning("publishers go on")
             for connection in list(self.connections):
                 connection.unblock()
 
     def _block(self, reason: str) -> None:
         self.blocked_because = reason
+        LOG.warning("publishers are held: %s (%d bytes of messages)", reason, self.memory_bytes)
         for connection in list(self.connections):
             if connection.has_published:
                 connection.block(reason)
@@ -224,18 +229,22 @@ class Broker:
     def _flush(self) -> bool:
         if self.journal is None:
             return True
-        if self._journal_fault is not None and self.now_s < self._retry_at_s:
+        if self.journal_fault is not None and self.now_s < self._retry_at_s:
             return False
         needs_sync, self._needs_sync = self._needs_sync, False
         try:
             self.journal.flush(needs_sync)
         except OSError as error:
-            self._journal_fault = error.strerror or str(error)
+            if self.journal_fault is None:
+                LOG.error("the journal cannot be written: %s; persistent messages are refused", error)
+            self.journal_fault = error.strerror or str(error)
             self.is_disk_full = True
             self._retry_at_s = self.now_s + RETRY_S
             self.call_at(self._retry_at_s, lambda: None)
             return False
-        self._journal_fault = None
+        if self.journal_fault is not None:
+            LOG.warning("the journal is written again")
+        self.journal_fault = None
         self.is_disk_full = self.journal.size_bytes >= self.settings.disk_limit_bytes
         return True
 

@@ -155,6 +155,7 @@ class Definitions:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._things: dict[tuple[str, ...], Definition] = {}
+        self._bindings: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}  # of each exchange and queue
         self._pending: list[bytes] = []
         self._lines = 0
         self._is_synced = True
@@ -201,15 +202,14 @@ class Definitions:
             key = (kind.removesuffix("-deleted"), vhost, fields["name"])
         if not kind.endswith("-deleted"):
             self._things[key] = (kind, fields)
+            for end in _ends(key):
+                self._bindings.setdefault(end, {})[key] = None
             return
-        self._things.pop(key, None)
-        if kind != "binding-deleted":
-            self._drop_bindings(vhost, key[0], fields["name"])
-
-    def _drop_bindings(self, vhost: str, kind: str, name: str) -> None:
-        for key in [key for key in self._things if key[0] == "binding" and key[1] == vhost]:
-            if (kind == "exchange" and key[2] == name) or (key[3] == kind and key[4] == name):
-                del self._things[key]
+        for each in [key, *self._bindings.get(key, ())]:  # bindings go with either of their ends
+            self._things.pop(each, None)
+            for end in _ends(each):
+                self._bindings.get(end, {}).pop(each, None)
+        self._bindings.pop(key, None)
 
     def flush(self) -> None:
         """Raises `OSError`; then everything waits on."""
@@ -253,6 +253,14 @@ class Definitions:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _ends(key: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The keys of what a binding leads from and to; nothing for anything else."""
+    if key[0] != "binding":
+        return ()
+    vhost, source, to, destination = key[1:5]
+    return ("exchange", vhost, source), (to, vhost, destination)
 
 
 def _line(kind: str, fields: dict[str, Any]) -> bytes:

@@ -133,6 +133,7 @@ def overview(broker: Broker) -> list[Row]:
             "memory_limit_bytes": broker.settings.memory_limit_bytes,
             "journal_bytes": 0 if broker.journal is None else broker.journal.size_bytes,
             "journal_limit_bytes": broker.settings.disk_limit_bytes,
+            "journal_fault": broker.journal_fault,
             "blocked": broker.blocked_because,
         }
     ]
