@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -91,6 +92,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     except OSError as error:
         LOG.error("cannot start: %s", error)
         return EXIT_TEMPORARY
+    raise_descriptor_limit()
     process = Process(broker, listener)
     process.loop.listen(admin_listener, lambda peer: admin.AdminConnection(broker))
     if options.port_file:
@@ -98,6 +100,13 @@ def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     notify("READY=1")
     LOG.info("accepting on %s:%d", *listener.getsockname()[:2])
     return process.run()
+
+
+def raise_descriptor_limit() -> None:
+    """As many connections as the system allows; the usual soft limit of 1024 exists for select(2) only."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def make_broker(options: argparse.Namespace) -> brokers.Broker:
