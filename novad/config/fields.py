@@ -238,13 +238,6 @@ def _target(value: Any, info: ValidationInfo) -> str:
     return made
 
 
-def _module(value: Any, info: ValidationInfo) -> str:
-    made = _expanded(value, info)
-    if not isinstance(made, str) or not MODULE.fullmatch(made):
-        raise expected('the name of a module, such as "eventlet"', made)
-    return made
-
-
 def _title(value: Any, info: ValidationInfo) -> str:
     made = _name(value, info)
     if not made.strip() or not made.isprintable() or len(made) > 64:
@@ -336,7 +329,6 @@ Variable = Annotated[
 ]
 Name = Annotated[str, PlainValidator(_name), _schema("a string", STRING)]
 Title = Annotated[str, PlainValidator(_title), _schema("a string", STRING)]
-Module = Annotated[str, PlainValidator(_module), _schema("a module", STRING)]
 Command = Annotated[
     str | list[str], PlainValidator(_command), _schema("a string or a list of strings", STRING, STRINGS)
 ]

@@ -62,7 +62,8 @@ def compile_cluster(
 
     `overrides` are the `-e K=V`, `scale` the replicas by service, `taken_ports` numbers by `process.port` that a
     running daemon already gave and that therefore stay. Without `profile`, NOVAD_PROFILE of `environ` counts;
-    NOVAD_LOCAL=0 is as `use_local=False`. `python` runs `python = "..."` services.
+    NOVAD_LOCAL=0 is as `use_local=False`, NOVAD_PRELOAD=0 as an empty `preload`. `python`
+    runs `python = "..."` services.
 
     Raises `ConfigFaults` with every fault that was found.
     """
@@ -185,7 +186,7 @@ class Compilation:
             files=tuple(files.texts),
             profile=request.chosen_profile,
             digest=_digest(request, files),
-            preload=tuple(novad.preload),
+            preload=() if request.environ.get("NOVAD_PRELOAD") == "0" else tuple(novad.preload),
             on_crash="stop" if novad.on_crash == "stop" else "restart",
             call=call,
         )

@@ -21,7 +21,6 @@ from novad.config.fields import (
     Limit,
     Listen,
     LogSize,
-    Module,
     Name,
     Nice,
     OnCrash,
@@ -248,8 +247,10 @@ class Novad(Table):
     env_files: list[Name] = Field(
         default_factory=list, description='Files of KEY=value lines for every service; "name?" may be missing.'
     )
-    preload: list[Module] = Field(
-        default_factory=list, description="Modules to import once for all `python` services."
+    preload: list[Target] = Field(
+        default_factory=list,
+        description="Modules to import once for all `python` services, which are then forked from there. Of "
+        '"module:function" the function is called as well.',
     )
     on_crash: OnCrash = Field(default="restart", description='"stop": the first crash stops the whole cluster.')
     call: Command | None = Field(default=None, description="The command that `novad call` runs.")

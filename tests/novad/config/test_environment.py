@@ -170,3 +170,9 @@ def test_the_profile_may_come_from_the_environment_and_the_option_wins(tmp_path:
     write(tmp_path, text)
     assert process(compiled(tmp_path, text, environ={"NOVAD_PROFILE": "one"}), "a").argv == ("y",)
     assert process(compiled(tmp_path, text, environ={"NOVAD_PROFILE": "one"}, profile="two"), "a").argv == ("z",)
+
+
+def test_a_variable_switches_preloading_off(tmp_path: Path) -> None:
+    config = '[novad]\npreload = ["eventlet:monkey_patch"]\n[services.a]\npython = "app"\n'
+    assert compiled(tmp_path, config).preload == ("eventlet:monkey_patch",)
+    assert compiled(tmp_path, config, environ={"NOVAD_PRELOAD": "0"}).preload == ()
