@@ -295,6 +295,7 @@ class Daemon:
     def reload(self, cluster: Cluster, found: Difference) -> None:
         """Apply a new configuration: stop what is gone, restart what changed, start what is new."""
         supervisor = self.supervisor
+        supervisor.remember(cluster)
         supervisor.stop(found.removed, Stop(cause="novad reload"))
         running = [name for name in found.changed if supervisor.processes[name].want != "down"]
         supervisor.replace(cluster)

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from novad.core.errors import NovadError
 from novad.core.machine import Step, step
 from novad.core.messages import Event, Redefine, Released, Restart, Stop, Tick
 from novad.core.order import Graph
@@ -56,6 +57,20 @@ class Supervisor:
 
     # -- the cluster
 
+    def remember(self, cluster: Cluster) -> None:
+        """Write the definition down, before anything of it happens: a later novad adopts by it.
+
+        Raises `NovadError` where that cannot be done; nothing has changed then.
+        """
+        try:
+            self._records.write_cluster({"boot_id": proc.boot_id(), "cluster": to_json(cluster)})
+        except OSError as error:
+            raise NovadError(
+                f"cannot write the cluster's definition to {error.filename or 'the run directory'}: "
+                f"{error.strerror}; nothing was changed",
+                "make room there, then try again",
+            ) from error
+
     def load(self, cluster: Cluster) -> None:
         """Take over the definitions of a first cluster; nothing is started."""
         self._define(cluster)
@@ -63,7 +78,6 @@ class Supervisor:
             self._add(spec)
 
     def _define(self, cluster: Cluster) -> None:
-        self._records.write_cluster({"boot_id": proc.boot_id(), "cluster": to_json(cluster)})
         self.cluster = cluster
         self.effects.configure(cluster)
         self.graph = Graph(cluster.processes)

@@ -24,8 +24,8 @@ from novad.host import clock
 from novad.host.hub import Timer, Watcher
 
 READ_BYTES = 65536
-# Reads of one stream in one turn of the hub: a flood of one child delays the others by a millisecond or so.
-READS_PER_TURN = 16
+# Reads of one stream in one turn of the hub: a flood of one child delays the others by half a millisecond.
+READS_PER_TURN = 4
 PIPE_BYTES = 1024 * 1024
 LINE_BYTES = 65536
 SPLIT_MARK = b" [line split]"
@@ -50,11 +50,16 @@ class LogFile:
     def write(self, *parts: Part) -> None:
         """Write whole lines, given in parts; or count them as dropped and remember why in `error`."""
         length = sum(map(len, parts))
+        before = -1
         try:
+            if self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:
+                # Somebody removed it: nobody would ever read what went there.
+                self.close()
             if self._fd < 0:
                 self._open()
             if self.size and self.size + length > self._log.max_bytes:
                 self._rotate()
+            before = self.size
             count = os.writev(self._fd, parts)
             self.size += count
             if count < length:
@@ -62,7 +67,16 @@ class LogFile:
         except OSError as error:
             self.error = f"{self._log.path}: {os.strerror(error.errno or 0)}"
             self.dropped_lines += b"".join(parts).count(b"\n")
+            self._take_back(before)
             self.close()
+
+    def _take_back(self, size: int) -> None:
+        """A write that ran out of room in its middle leaves no half of a line, so that the count is exact."""
+        if 0 <= size < self.size:
+            try:
+                os.ftruncate(self._fd, size)
+            except OSError:
+                pass
 
     def _write_rest(self, data: bytes) -> None:
         while data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from novad.core.spec import Backoff, Health, Log, Probe, Stop, TcpProbe, to_json
 from novad.host import proc
+from tests.novad.daemon.running import Refused
 
 SLEEP = ("sleep", "600")
 Eventually = Callable[[Callable[[], Any]], Any]
@@ -397,3 +399,30 @@ def test_the_daemon_sleeps_when_nothing_happens(daemon: Any, eventually: Eventua
     # The subject is the absence of events, which no event can announce.
     time.sleep(2)
     assert switches() - before == 0
+
+
+def test_a_definition_that_cannot_be_written_changes_nothing(daemon: Any) -> None:
+    """As on a full disk; a directory in the way has the same effect."""
+    daemon.start()
+    client = daemon.client()
+    in_the_way = f"{daemon.place.run_dir}/cluster.json.new"
+    os.mkdir(in_the_way)
+    cluster = to_json(daemon.cluster(daemon.spec("a", *SLEEP)))
+    with pytest.raises(Refused, match="cannot write the cluster's definition"):
+        client.ask("up", cluster=cluster)
+    assert client.ask("status")["processes"] == []
+    os.rmdir(in_the_way)
+    client.ask("up", cluster=cluster)
+    os.mkdir(in_the_way)
+    with pytest.raises(Refused, match="nothing was changed"):
+        client.ask("reload", cluster=to_json(daemon.cluster(daemon.spec("b", *SLEEP))))
+    assert [item["name"] for item in client.ask("status")["processes"]] == ["a"]
+    os.rmdir(in_the_way)
+
+
+def test_a_log_that_somebody_removed_begins_anew(daemon: Any, eventually: Eventually) -> None:
+    daemon.up(daemon.spec("a", "sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done"))
+    eventually(lambda: len(daemon.text("a")) > 3)
+    shutil.rmtree(daemon.place.log_dir)
+    first = eventually(lambda: os.path.exists(f"{daemon.place.log_dir}/a.log") and daemon.text("a"))[0]
+    assert int(first) > 3
