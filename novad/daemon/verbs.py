@@ -84,8 +84,8 @@ def _up(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
     cluster = cluster_from_json(request.args.get("cluster"))
     loaded = daemon.supervisor.cluster is None
     if loaded:
-        daemon.journal.write("up", pid=os.getpid(), version=__version__, profile=cluster.profile)
         daemon.supervisor.remember(cluster)
+        daemon.journal.write("up", pid=os.getpid(), version=__version__, profile=cluster.profile)
         daemon.supervisor.load(cluster)
     changed = not loaded and _is_changed(daemon.supervisor.cluster, cluster)
     names = [] if not _arg(request, "start", bool, True) else _to_start(daemon, request)

@@ -6,6 +6,7 @@ Every full form is followed by its controls, in short form, which must fail.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 import traceback
@@ -21,18 +22,21 @@ def main() -> int:
     if unknown:
         print(f"no such experiment: {', '.join(unknown)}; there are {', '.join(table)}", file=sys.stderr)
         return 2
+    if args.inside is not None:
+        print(json.dumps(judge(board.INSIDE[args.experiments[0]], json.loads(args.inside))))
+        return 0
     failed = 0
     for number in args.experiments or table:
         found = table[number]
         sizes = found.short if args.short else found.full
-        verdict, figures = judge(found, {**sizes})
-        failed += verdict == "fail"
+        verdict, figures = judge(found.run, {**sizes})
+        failed += verdict in ("fail", "error")
         report(number, verdict, f"{found.title}: {figures}", args.csv)
         for broken, change in {} if verdict == "skip" or args.no_controls else found.controls.items():
-            verdict, figures = judge(found, {**found.short, **change})
+            verdict, figures = judge(found.run, {**found.short, **change})
             # A control has to fail; that it does is the pass.
             noticed = {"fail": "pass", "pass": "fail"}.get(verdict, verdict)
-            failed += noticed == "fail"
+            failed += noticed in ("fail", "error")
             report(f"{number}c", noticed, f"control, {broken}: {figures}", args.csv)
     return 1 if failed else 0
 
@@ -43,20 +47,21 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="the forms of the test suite, in seconds")
     parser.add_argument("--no-controls", action="store_true", help="leave out what must fail")
     parser.add_argument("--csv", type=Path, help="append every line to this file, for a trend")
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def judge(found: board.Experiment, sizes: dict[str, object]) -> tuple[str, str]:
-    """`pass`, `fail` or `skip`, and the figures or the reason."""
+def judge(run: board.Run, sizes: dict[str, object]) -> tuple[str, str]:
+    """`pass`, `fail`, `skip`, or `error` where the harness itself failed; and the figures or the reason."""
     try:
-        return "pass", board.perform(found.run, sizes)
+        return "pass", board.perform(run, sizes)
     except board.Skip as why:
         return "skip", str(why)
     except board.Violation as violation:
         return "fail", str(violation)
     except Exception as error:
         traceback.print_exc()
-        return "fail", f"{type(error).__name__}: {error}"
+        return "error", f"{type(error).__name__}: {error}"
 
 
 def report(number: str, verdict: str, text: str, csv: Path | None) -> None:

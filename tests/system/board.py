@@ -8,8 +8,14 @@ experiment with something broken on purpose: an oracle that lets it pass is wort
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
+import json
+import os
 import pkgutil
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -47,6 +53,7 @@ class Experiment:
 
 
 EXPERIMENTS: dict[str, Experiment] = {}
+INSIDE: dict[str, Run] = {}
 
 
 def experiment(
@@ -56,15 +63,40 @@ def experiment(
     short: Mapping[str, Any],
     full: Mapping[str, Any],
     controls: Mapping[str, Mapping[str, Any]],
+    isolated: bool = False,
 ) -> Callable[[Run], Run]:
-    """Enter a function into the table."""
+    """Enter a function into the table. `isolated`: it runs in process and mount namespaces of its own, as root
+    of them, so that it may fill disks and reuse pids; its sizes must be JSON then."""
 
     def enter(run: Run) -> Run:
         assert id not in EXPERIMENTS, f"{id} twice"
-        EXPERIMENTS[id] = Experiment(id, title, run, short, full, controls)
+        outer = functools.partial(_isolate, id) if isolated else run
+        EXPERIMENTS[id] = Experiment(id, title, outer, short, full, controls)
+        INSIDE[id] = run
         return run
 
     return enter
+
+
+def _isolate(id: str, site: Site, **sizes: Any) -> str:
+    """Run an experiment in namespaces of its own; everything in them dies with it."""
+    unshare = ["unshare", "--fork", "--kill-child", "--pid", "--mount-proc", "--mount"]
+    if os.getuid() != 0:
+        unshare.append("--map-root-user")
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        raise Skip("namespaces cannot be made here (unshare)")
+    done = subprocess.run(
+        [*unshare, sys.executable, "-m", "tests.system", "--inside", json.dumps(sizes), id],
+        capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    try:
+        verdict, text = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise RuntimeError(f"{id} inside: exit {done.returncode}: {done.stdout}{done.stderr}") from None
+    if verdict == "pass":
+        return str(text)
+    raise {"skip": Skip, "fail": Violation}.get(verdict, RuntimeError)(text)
 
 
 def load() -> dict[str, Experiment]:
@@ -78,7 +110,9 @@ def load() -> dict[str, Experiment]:
 def perform(run: Run, sizes: Mapping[str, Any]) -> str:
     """Run once in a site of its own; what it left behind is ended, whatever happened."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="novad-board-")))
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="novad-board-", ignore_cleanup_errors=True))
+        )
         site = Site(folder)
         stack.callback(site.end)
         figures = run(site, **sizes)
