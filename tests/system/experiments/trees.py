@@ -152,7 +152,9 @@ class Stubborn:
 STUBBORN = {
     "ignores-TERM": Stubborn("trap '' TERM; while :; do sleep 1; done", 1.0, True),
     "stopped-before": Stubborn("exec sleep 600", 5.0, False, is_stopped_first=True),
-    "stops-in-handler": Stubborn("trap 'kill -STOP $$; exit 0' TERM; while :; do sleep 0.05; done", 1.0, True),
+    "stops-in-handler": Stubborn(
+        "trap 'sleep 0.3; kill -STOP $$; exit 0' TERM; while :; do sleep 0.05; done", 1.0, True
+    ),
     "slow": Stubborn("trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done", 3.0, False),
 }
 
