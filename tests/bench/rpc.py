@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-TOPIC = "bench"
+TOPIC = os.environ.get("BENCH_TOPIC", "bench")  # one for each stack: each declares its queues otherwise
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672/"
 # (stack, broker, figure) -> what must be reached, a second
 GOALS = {
@@ -171,7 +171,7 @@ def drive_nameko(url: str, stack: str, seconds: float) -> dict[str, Any]:
             begun_s = time.perf_counter()
             while time.perf_counter() - begun_s < seconds:
                 at_s = time.perf_counter()
-                for reply in [proxy.bench.echo.call_async("hello") for _ in range(callers)]:
+                for reply in [proxy[TOPIC].echo.call_async("hello") for _ in range(callers)]:
                     reply.result()
                 latencies += [time.perf_counter() - at_s] * callers
             elapsed_s = time.perf_counter() - begun_s
@@ -231,6 +231,10 @@ def drive_oslo(url: str, stack: str, seconds: float) -> dict[str, Any]:
 # All together
 
 
+class ChildFailed(Exception):
+    """A stack does not run here."""
+
+
 class Child:
     """This file again, in another role; ends with the block."""
 
@@ -248,7 +252,9 @@ class Child:
         )
 
     def __enter__(self) -> Child:
-        assert self.line() == b"ready\n", "a process did not start; BENCH_VERBOSE=1 shows why"
+        if self.line() != b"ready\n":
+            self.__exit__()
+            raise ChildFailed("did not start; BENCH_VERBOSE=1 shows why")
         return self
 
     def line(self) -> bytes:
@@ -266,6 +272,17 @@ def run_stack(stack: str, url: str, python: str, seconds: float) -> dict[str, An
         line = driver.line()
         driver.process.wait()
         return json.loads(line) if line else {}
+
+
+def remove_queues(topic: str) -> None:
+    """Leave nothing on a RabbitMQ that others use."""
+    import amqp
+
+    keys = (topic, f"{topic}.h1", f"{topic}+nested", f"{topic}.h1+nested", f"{topic}+suspects", f"rpc-{topic}")
+    with amqp.Connection("127.0.0.1:5672", "guest", "guest", login_method="PLAIN") as connection:
+        for key in keys:
+            connection.channel().queue_delete(key)
+        connection.channel().exchange_delete(f"{topic}_fanout")
 
 
 def has(python: str, stack: str) -> bool:
@@ -327,7 +344,14 @@ def run_all(options: argparse.Namespace) -> int:
                         print(f"{broker:12} {stack:7} not importable, skipped", flush=True)
                         continue
                     url = own.url if own else RABBITMQ
-                    found[stack] = run_stack(stack, url, python, options.seconds)
+                    os.environ["BENCH_TOPIC"] = f"bench_{os.getpid()}_{stack}"
+                    try:
+                        found[stack] = run_stack(stack, url, python, options.seconds)
+                    except ChildFailed as error:
+                        print(f"{broker:12} {stack:7} {error}", flush=True)
+                        continue
+                    if not own:
+                        remove_queues(os.environ["BENCH_TOPIC"])
                     is_good = report(stack, broker, found[stack]) and is_good
                 is_good = compare(broker, found) and is_good
             finally:
