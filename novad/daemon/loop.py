@@ -17,6 +17,7 @@ from novad.core.process import ALIVE, Process
 from novad.core.spec import Cluster
 from novad.daemon import adoption, log_tail, report, upgrade, verbs
 from novad.daemon.audience import Audience
+from novad.daemon.changes import Changes
 from novad.daemon.diff import Difference
 from novad.daemon.effects import Effects, Wiring
 from novad.daemon.history import PastExit
@@ -96,6 +97,7 @@ class Daemon:
         )
         self._signals = Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *MEANINGLESS), self._on_signal)
         self._control = ControlSocket(place.socket, lambda c, r: self._mailbox.put(Asked(c, r)))
+        self.changes = Changes(self.supervisor, self.post, lambda text: self.journal.write("watch", text=text))
         adoption.resume(self.supervisor, self._records, upgrade.read_handover(place.run_dir))
         Timer(EMPTY_S, lambda: self.post(self._end_if_empty))
 
@@ -148,6 +150,7 @@ class Daemon:
         self._control.close()
         self._notify.close()
         self._signals.close()
+        self.changes.close()
         self.supervisor.effects.templates.close()
         for output in self.supervisor.effects.outputs.values():
             output.close()
@@ -305,3 +308,4 @@ class Daemon:
             if supervisor.processes[name].spec.autostart:
                 supervisor.apply(name, Start(cause="novad reload"))
         supervisor.settle()
+        self.changes.refresh()

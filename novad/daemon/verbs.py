@@ -24,6 +24,7 @@ from novad.daemon.audience import Answer, Subscriber, Waiter
 from novad.daemon.effects import signal_number
 from novad.host import clock
 from novad.host.control import Connection
+from novad.host.launch import SpawnError
 
 if TYPE_CHECKING:
     from novad.daemon.loop import Daemon
@@ -87,6 +88,7 @@ def _up(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
         daemon.supervisor.remember(cluster)
         daemon.journal.write("up", pid=os.getpid(), version=__version__, profile=cluster.profile)
         daemon.supervisor.load(cluster)
+        daemon.changes.refresh()
     changed = not loaded and _is_changed(daemon.supervisor.cluster, cluster)
     names = [] if not _arg(request, "start", bool, True) else _to_start(daemon, request)
     if _arg(request, "deps", bool, True):
@@ -318,6 +320,21 @@ def _spec(daemon: Daemon, connection: Connection, request: wire.Request) -> None
     connection.reply(request, {"cluster": to_json(cluster) if cluster else None})
 
 
+def _watch(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    on = _arg(request, "on", bool, None)
+    try:
+        if on is not None:
+            daemon.changes.switch(on)
+    except (SpawnError, OSError) as error:
+        raise NovadError(f"cannot watch files: {error}", "novad doctor says what is missing") from error
+
+    def done() -> Answer:
+        changes = daemon.changes
+        return {"on": changes.is_on, "names": changes.names} if changes.is_settled else None
+
+    daemon.audience.wait(Waiter(connection, request, done))
+
+
 VERBS: dict[str, Verb] = {
     "down": _down,
     "lease": _lease,
@@ -333,5 +350,6 @@ VERBS: dict[str, Verb] = {
     "up": _up,
     "upgrade": _upgrade,
     "wait": _wait,
+    "watch": _watch,
     "why": _why,
 }
