@@ -173,6 +173,7 @@ class Cluster:
     short and private (sockets, locks), `state_dir` is `.novad` beside nova.toml. `env` is the environment that
     every process starts from. `digest` identifies the configuration text, so that a client can tell that the
     files changed since. `preload` lists modules for the template.
+    `overrides` and `scale` are what `up` was told on its command line, for the next compilation to repeat.
     """
 
     project: str
@@ -190,6 +191,8 @@ class Cluster:
     preload: tuple[str, ...] = ()
     on_crash: Literal["restart", "stop"] = "restart"
     call: tuple[str, ...] = ()
+    overrides: dict[str, str] = field(default_factory=dict)
+    scale: dict[str, int] = field(default_factory=dict)
     schema: int = SCHEMA
 
 

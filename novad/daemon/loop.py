@@ -295,17 +295,23 @@ class Daemon:
 
     # -- reload
 
-    def reload(self, cluster: Cluster, found: Difference) -> None:
-        """Apply a new configuration: stop what is gone, restart what changed, start what is new."""
+    def reload(self, cluster: Cluster, found: Difference) -> list[str]:
+        """Apply a configuration: stop what is gone, restart what changed, start what is new.
+
+        Returns the processes that have to get ready for it to be a success.
+        """
         supervisor = self.supervisor
         supervisor.remember(cluster)
         supervisor.stop(found.removed, Stop(cause="novad reload"))
         running = [name for name in found.changed if supervisor.processes[name].want != "down"]
         supervisor.replace(cluster)
+        fresh = [name for name in found.added if supervisor.processes[name].spec.autostart]
         for name in running:
             supervisor.apply(name, Restart(cause="novad reload"))
-        for name in found.added:
-            if supervisor.processes[name].spec.autostart:
-                supervisor.apply(name, Start(cause="novad reload"))
+        supervisor.keep(fresh)
+        for name in fresh:
+            supervisor.apply(name, Start(cause="novad reload"))
         supervisor.settle()
         self.changes.refresh()
+        self.journal.write("reload", added=found.added, removed=found.removed, changed=list(found.changed))
+        return [*running, *fresh]

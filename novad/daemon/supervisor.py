@@ -94,6 +94,8 @@ class Supervisor:
             else:
                 self._add(spec)
         self._define(cluster)
+        ordered = dict.fromkeys([*(spec.name for spec in cluster.processes), *self.processes])
+        self.processes = {name: self.processes[name] for name in ordered}
         self._unsettled.update(self.processes)
 
     def _forget_removed(self) -> None:

@@ -297,9 +297,29 @@ def _reload(daemon: Daemon, connection: Connection, request: wire.Request) -> No
     if old is None:
         raise NovadError("no cluster is loaded", "novad up")
     found = diff.compare(old, new)
-    if not _arg(request, "dry_run", bool, False):
-        daemon.reload(new, found)
-    connection.reply(request, found.to_json())
+    if _arg(request, "dry_run", bool, False):
+        connection.reply(request, found.to_json())
+        return
+    affected = daemon.reload(new, found)
+
+    def done() -> Answer:
+        """Ready, all of them; or the first that is not brings the old definitions back."""
+        getting_ready = False
+        for name in affected:
+            process = daemon.supervisor.processes.get(name)
+            if process is None or process.want == "down":
+                continue
+            if process.failures or process.state == "failed":
+                reason = process.cause
+                daemon.reload(old, diff.compare(new, old))
+                return NovadError(
+                    f"{name} did not get ready with its new definition: {reason}; the old one is back",
+                    f"novad logs {name}",
+                )
+            getting_ready |= process.state not in ("ready", "done")
+        return None if getting_ready else found.to_json()
+
+    daemon.audience.wait(Waiter(connection, request, done))
 
 
 def _upgrade(daemon: Daemon, connection: Connection, request: wire.Request) -> None:

@@ -10,27 +10,18 @@ from novad.client.app import App
 from novad.client.link import Link
 from novad.client.render.paint import Paint
 from novad.client.render.words import shorten
-from novad.client.verbs.up import running_cluster, taken_ports
+from novad.client.verbs.up import RELOAD_ANSWER_S, compiled, is_change, running_cluster
 from novad.core.spec import to_json
-
-APPLY_S = 600.0
 
 
 def run(app: App, dry_run: bool, yes: bool, adopt_env: bool) -> int:
     running = running_cluster(app)
     with app.link() as link:
-        cluster = app.compiler.compile(
-            app.place(missing_ok=False),
-            profile=app.profile or (running.profile if running else None) or None,
-            overrides={},
-            taken_ports=taken_ports(running),
-            scale={},
-            environ=app.environ,
-        )
-        if running is not None and not adopt_env:
-            cluster = replace(cluster, env=running.env)
+        cluster = compiled(app, (), (), running)
+        if adopt_env:
+            cluster = replace(cluster, env=compiled(app, (), (), None).env)
         data = to_json(cluster)
-        difference = link.request("reload", APPLY_S, cluster=data, dry_run=True)
+        difference = link.request("reload", RELOAD_ANSWER_S, cluster=data, dry_run=True)
         if app.options.json and dry_run:
             app.print_json(difference)
             return 0
@@ -46,16 +37,12 @@ def run(app: App, dry_run: bool, yes: bool, adopt_env: bool) -> int:
 
 
 def apply(app: App, link: Link, data: Any) -> int:
-    reply = link.request("reload", APPLY_S, cluster=data, dry_run=False)
+    reply = link.request("reload", RELOAD_ANSWER_S, cluster=data, dry_run=False)
     if app.options.json:
         app.print_json(reply)
     else:
         app.terminal.note(f"applied; {app.command_name()} status shows the result")
     return 0
-
-
-def is_change(difference: dict[str, Any]) -> bool:
-    return bool(difference["added"] or difference["removed"] or difference["changed"])
 
 
 def confirmed(app: App) -> bool:

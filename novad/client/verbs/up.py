@@ -20,11 +20,12 @@ from novad.client.starting import Outcome, Starting
 from novad.client.startup import Startup
 from novad.client.verbs.control import TIMED_OUT
 from novad.client.verbs.why import tell_failures
-from novad.core.errors import NotRunning, UsageError
+from novad.core.errors import NotRunning, NovadError, UsageError
 from novad.core.select import select
 from novad.core.spec import Cluster, cluster_from_json, to_json
 
 UP_ANSWER_S = 60.0
+RELOAD_ANSWER_S = 600.0
 INTERRUPTED = 130
 
 
@@ -58,7 +59,24 @@ def run(app: App, *, scale: tuple[str, ...], env: tuple[str, ...], explain: bool
     app.terminal.note(header(cluster.project, len(cluster.processes), app.config_name(), logs, paint))
     link, owns = app.link_or_launch()
     with link:
+        if running is not None and (scale or env):
+            change(app, link, running, cluster)
         return bring_up(app, link, cluster, options, owns)
+
+
+def change(app: App, link: Link, running: Cluster, cluster: Cluster) -> None:
+    """`up --scale` and `up -e` of what runs already: applied at once, unless the files have changed as well."""
+    as_it_was = compiled(app, (), (), running)
+    if is_change(link.request("reload", cluster=to_json(as_it_was), dry_run=True)):
+        raise NovadError(
+            "nova.toml differs from what is running, so --scale and -e would bring more than they say",
+            f"{app.command_name()} reload first",
+        )
+    link.request("reload", RELOAD_ANSWER_S, cluster=to_json(cluster), dry_run=False)
+
+
+def is_change(difference: dict[str, Any]) -> bool:
+    return bool(difference["added"] or difference["removed"] or difference["changed"])
 
 
 def running_cluster(app: App) -> Cluster | None:
@@ -74,11 +92,12 @@ def running_cluster(app: App) -> Cluster | None:
 def compiled(app: App, scale: tuple[str, ...], env: tuple[str, ...], running: Cluster | None) -> Cluster:
     """The cluster as nova.toml and the command line say.
 
-    Where one runs, its ports and the shell environment it was started with stay: only then does a comparison
-    show what was changed in the files.
+    Where one runs, its ports, the shell environment it was started with and what its command line said stay:
+    only then does a comparison show what was changed in the files.
     """
-    overrides = dict(pair(text, "-e", "LOG_LEVEL=debug") for text in env)
-    replicas = {}
+    overrides = dict(running.overrides) if running else {}
+    overrides |= dict(pair(text, "-e", "LOG_LEVEL=debug") for text in env)
+    replicas = dict(running.scale) if running else {}
     for text in scale:
         name, number = pair(text, "--scale", "compute=3")
         if not number.isdigit():
@@ -86,12 +105,13 @@ def compiled(app: App, scale: tuple[str, ...], env: tuple[str, ...], running: Cl
         replicas[name] = int(number)
     cluster = app.compiler.compile(
         app.place(missing_ok=False),
-        profile=app.profile,
+        profile=app.profile or (running.profile if running else None) or None,
         overrides=overrides,
         taken_ports=taken_ports(running),
         scale=replicas,
         environ=app.environ,
     )
+    cluster = replace(cluster, overrides=overrides, scale=replicas)
     return cluster if running is None else replace(cluster, env=running.env)
 
 

@@ -370,6 +370,21 @@ def test_reload_restarts_only_what_changed(daemon: Any, eventually: Eventually) 
     assert len(daemon.live()) == 3
 
 
+def test_a_reload_whose_services_do_not_get_ready_is_taken_back(daemon: Any, eventually: Eventually) -> None:
+    client = daemon.up(daemon.spec("a", *SLEEP), daemon.spec("b", *SLEEP), daemon.spec("c", *SLEEP))
+    bad = daemon.cluster(daemon.spec("a", "sleep", "601"), daemon.spec("b", "false"), daemon.spec("d", *SLEEP))
+    with pytest.raises(
+        Exception, match="b did not get ready with its new definition: exit 1; the old one is back"
+    ):
+        client.ask("reload", cluster=to_json(bad))
+    client.ask("wait", **{"for": "ready"})
+    eventually(lambda: len(daemon.live()) == 3)
+    rows = {item["name"]: item for item in client.ask("status")["processes"]}
+    assert {name: item["state"] for name, item in rows.items()} == dict.fromkeys("abc", "ready")
+    commands = {proc.command(pid) for pid in daemon.live()}
+    assert commands == {"sleep 600"}
+
+
 def test_lines_are_followed_without_a_gap(daemon: Any) -> None:
     spec = daemon.spec("a", "sh", "-c", "i=0; while [ $i -lt 500 ]; do echo $i; i=$((i+1)); done; exec sleep 600")
     daemon.start()
