@@ -42,6 +42,7 @@ class ConfigCompiler:
         taken_ports: dict[str, int],
         scale: dict[str, int],
         environ: Mapping[str, str],
+        is_isolated: bool = False,
     ) -> Cluster:
         from novad.config.load import compile_cluster
 
@@ -56,6 +57,7 @@ class ConfigCompiler:
             log_dir=place.log_dir,
             taken_ports=taken_ports,
             scale=scale,
+            is_isolated=is_isolated,
         )
 
     def show(

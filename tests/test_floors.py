@@ -18,7 +18,7 @@ FLOORS: dict[str, set[str]] = {
     "novad.host": {"novad.core", "novad.host"},
     "novad.client": {"novad", "novad.core", "novad.client"},
     "novad.daemon": {"novad", "novad.core", "novad.host", "novad.daemon"},
-    "novad.testing": {"novad", "novad.core", "novad.client", "novad.testing"},
+    "novad.testing": {"novad", "novad.core", "novad.client", "novad.config", "novad.testing"},
     "novad.cli": {"novad", "novad.core", "novad.client", "novad.config", "novad.daemon", "novad.cli"},
     "nova": {"nova"},
     "nova.lifecycle": set(),

@@ -40,6 +40,7 @@ class Compiler(Protocol):
         taken_ports: dict[str, int],
         scale: dict[str, int],
         environ: Mapping[str, str],
+        is_isolated: bool = False,
     ) -> Cluster: ...
 
     def show(

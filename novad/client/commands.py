@@ -43,6 +43,30 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
+        "run",
+        DAILY,
+        "Start a cluster of its own, run a command with the addresses of its services, stop everything. Exits with "
+        "the command's code; 125 when the cluster did not come up, 124 when the time ran out, 1 when a service "
+        "crashed and nobody asked for it. Free ports are picked in place of fixed ones (`8774!` insists). "
+        "Everything is gone afterwards, however this ends. docs/ci.md lists the variables.",
+        (
+            ("novad run -- pytest -q", "the tests, against a cluster of their own"),
+            ("novad --profile ci run --timeout 10m --report out -- make check", "in CI"),
+        ),
+        "novad.testing.run:run",
+        (
+            click.Argument(["command"], nargs=-1, required=True, metavar="-- CMD...", type=click.UNPROCESSED),
+            option("--service", "names", multiple=True, metavar="SVC", help="start only SVC and what it needs"),
+            flag("--keep", help="let the cluster run on; says how to reach it and how to stop it"),
+            seconds("--timeout", help="end everything after TIME in all (exit 124)"),
+            flag(
+                "--fail-on-crash/--no-fail-on-crash",
+                help="exit 1 when a service crashed although the command succeeded (the default)",
+                default=True,
+            ),
+        ),
+    ),
+    Verb(
         "down",
         DAILY,
         "Stop everything, then the daemon. Also cleans up after a daemon that was killed.",

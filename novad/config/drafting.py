@@ -78,6 +78,8 @@ def _choose_ports(request: Request, world: World, root: Node) -> Iterator[Fault]
         wanted = dict(draft.model.ports)
         if not wanted and _uses_a_port(draft, root):
             wanted[IMPLICIT_PORT] = "auto"
+        if request.is_isolated:
+            wanted = {name: ports.isolated(text) for name, text in wanted.items()}
         wishes += [ports.Wish(draft.name, name, text, draft.n) for name, text in wanted.items()]
     seed = f"{request.config}\0{request.namespace}"
     numbers, clashes = ports.choose(wishes, request.taken_ports, seed)

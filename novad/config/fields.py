@@ -33,7 +33,7 @@ BYTES = {
 
 MIN_LOG_BYTES = 4096  # a file that is rotated with every line keeps nothing
 
-PORT = re.compile(r"([0-9]{1,5})([?+]?)")
+PORT = re.compile(r"([0-9]{1,5})([?+!]?)")
 LIMITS = tuple(name.removeprefix("RLIMIT_").lower() for name in dir(resource) if name.startswith("RLIMIT_"))
 SIGNALS = tuple(sorted(member.name.removeprefix("SIG") for member in signal.Signals))
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")

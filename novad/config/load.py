@@ -57,13 +57,14 @@ def compile_cluster(
     scale: Mapping[str, int],
     use_local: bool = True,
     python: str = sys.executable,
+    is_isolated: bool = False,
 ) -> spec.Cluster:
     """The cluster that `config`, the real path of a nova.toml, describes.
 
     `overrides` are the `-e K=V`, `scale` the replicas by service, `taken_ports` numbers by `process.port` that a
     running daemon already gave and that therefore stay. Without `profile`, NOVAD_PROFILE of `environ` counts;
     NOVAD_LOCAL=0 is as `use_local=False`, NOVAD_PRELOAD=0 as an empty `preload`. `python`
-    runs `python = "..."` services.
+    runs `python = "..."` services. `is_isolated` picks free ports in place of fixed ones that do not end in `!`.
 
     Raises `ConfigFaults` with every fault that was found.
     """
@@ -80,6 +81,7 @@ def compile_cluster(
         scale=scale,
         use_local=use_local,
         python=python,
+        is_isolated=is_isolated,
     )
     return compile_with_origins(request).cluster
 

@@ -204,7 +204,8 @@ class Service(Table):
     ports: dict[str, PortRequest] = Field(
         default_factory=dict,
         description='Ports by name: 8774 exactly this one, "auto" a free one (the same one the next time), '
-        '"8774?" this one if it is free, "6080+" 6080 for the first replica, 6081 for the second.',
+        '"8774?" this one if it is free, "6080+" 6080 for the first replica, 6081 for the second, '
+        '"8774!" exactly this one even in `novad run`, which picks free ones otherwise.',
     )
     listen: Listen = Field(
         default=False, description="Bind the ports (all, or those named) and pass them as sockets (LISTEN_FDS)."

@@ -16,7 +16,7 @@ FIRST, LAST = 20000, 29999
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A port of a process: `auto`, `8774`, `8774?` or `6080+`, for replica `n`."""
+    """A port of a process: `auto`, `8774`, `8774?`, `6080+` or `8774!`, for replica `n`."""
 
     process: str
     port: str
@@ -36,7 +36,7 @@ class Wish:
         """The number that is asked for; 0 where any will do."""
         if self.text == "auto":
             return 0
-        base = int(self.text.rstrip("?+"))
+        base = int(self.text.rstrip("?+!"))
         return base + self.n - 1 if self.text.endswith("+") else base
 
 
@@ -46,6 +46,11 @@ class Clash:
 
     wish: Wish
     other: Wish | None
+
+
+def isolated(text: str) -> str:
+    """The wish in a cluster that must not meet another one: any number, unless exactly this one was insisted on."""
+    return text if text.endswith("!") else "auto"
 
 
 def is_free(number: int) -> bool:

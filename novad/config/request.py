@@ -27,6 +27,7 @@ class Request:
     scale: Mapping[str, int] = field(default_factory=dict)
     use_local: bool = True
     python: str = sys.executable
+    is_isolated: bool = False
 
     @property
     def dir(self) -> str:

@@ -21,6 +21,7 @@ from novad.daemon.changes import Changes
 from novad.daemon.diff import Difference
 from novad.daemon.effects import Effects, Wiring
 from novad.daemon.history import PastExit
+from novad.daemon.lease import Lease
 from novad.daemon.supervisor import Supervisor
 from novad.daemon.watching import Reports
 from novad.host import clock, proc
@@ -74,6 +75,10 @@ class Daemon:
         self._mailbox: Mailbox[About | Asked | Act] = Mailbox()
         self._running = True
         self.started_s = clock.now_s()
+        self.is_leaving = False
+        self.lease = Lease()
+        # Process and incarnation -> the last signal that a client had sent to it.
+        self.signalled: dict[tuple[str, int], int] = {}
         self.survivors: dict[str, list[tuple[int, str]]] = {}
         self.audience = Audience(self._follow)
         self.journal = Journal(f"{place.state_dir}/journal.jsonl")
@@ -168,13 +173,23 @@ class Daemon:
             self.post(lambda: self.go_down(f"novad got {report.signal_name(number)}"))
 
     def lease_ended(self) -> None:
-        """The owner of this cluster is gone, however that came."""
-        self.post(lambda: self.go_down("its owner is gone"))
+        """An owner of this cluster is gone, however that came."""
+        self.lease.holders -= 1
+        if self.lease.holders == 0:
+            self.owner_ended()
 
-    def go_down(self, cause: str) -> None:
+    def owner_ended(self, pid: int | None = None) -> None:
+        """The owner is gone, or the process that it named as its own owner."""
+        cause = "its owner is gone" if pid is None else f"its owner (pid {pid}) is gone"
+        self.post(lambda: self.go_down(cause, self.lease.grace_s))
+
+    def go_down(self, cause: str, timeout_s: float | None = None) -> None:
         """Stop everything, then end."""
+        if self.is_leaving:
+            return
+        self.is_leaving = True
         self.journal.write("going_down", cause=cause)
-        self.supervisor.stop(list(self.supervisor.processes), Stop(cause=cause))
+        self.supervisor.stop(list(self.supervisor.processes), Stop(timeout_s, cause=cause))
         self._end_when_stopped()
 
     def _end_when_stopped(self) -> None:
@@ -291,7 +306,10 @@ class Daemon:
     def _exit_row(self, name: str, past: PastExit) -> dict[str, Any]:
         path = self.supervisor.processes[name].spec.log.path
         lines = log_tail.last_lines(path, past.log_position, WHY_LINES)
-        return report.exit_row(past.ended, past.pid, past.at, lines)
+        signalled = past.ended.signal is not None and (
+            self.signalled.get((name, past.ended.incarnation)) == past.ended.signal
+        )
+        return {**report.exit_row(past.ended, past.pid, past.at, lines), "signalled": signalled}
 
     # -- reload
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from novad import __version__
 from novad.core import wire
-from novad.core.errors import NovadError, UsageError
+from novad.core.errors import NotRunning, NovadError, UsageError
 from novad.core.messages import Restart, Start, Stop
 from novad.core.process import ALIVE
 from novad.core.select import select
@@ -82,6 +82,7 @@ def _ping(daemon: Daemon, connection: Connection, request: wire.Request) -> None
 
 
 def _up(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    _refuse_when_leaving(daemon)
     cluster = cluster_from_json(request.args.get("cluster"))
     loaded = daemon.supervisor.cluster is None
     if loaded:
@@ -215,6 +216,7 @@ def _signal(daemon: Daemon, connection: Connection, request: wire.Request) -> No
         if child is not None and not child.is_dead:
             daemon.supervisor.effects.children.signal(child, number, group)
             daemon.supervisor.effects.outputs[process_name].note(f"sent {report.signal_name(number)}")
+            daemon.signalled[process_name, child.incarnation] = number
             sent.append({"name": process_name, "pid": child.pid})
     connection.reply(request, {"signalled": sent})
 
@@ -278,13 +280,28 @@ def _why(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
 
 
 def _lease(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
+    _refuse_when_leaving(daemon)
     held = daemon.lease_ended in connection.on_close
     release = _arg(request, "release", bool, False)
+    grace_s = _arg(request, "grace_s", (int, float), None)
+    owner_pid = _arg(request, "owner_pid", int, None)
     if release and held:
         connection.on_close.remove(daemon.lease_ended)
+        daemon.lease.holders -= 1
     elif not release and not held:
         connection.on_close.append(daemon.lease_ended)
-    connection.reply(request, {})
+        daemon.lease.holders += 1
+    if grace_s is not None:
+        daemon.lease.grace_s = float(grace_s)
+    if owner_pid is not None:
+        daemon.lease.watch(owner_pid, lambda: daemon.owner_ended(owner_pid))
+    connection.reply(request, {"holders": daemon.lease.holders})
+
+
+def _refuse_when_leaving(daemon: Daemon) -> None:
+    """Whoever comes too late starts a daemon of its own."""
+    if daemon.is_leaving:
+        raise NotRunning("this novad is going down", "try again in a moment")
 
 
 def _down(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
