@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from novad.client.grammar import Verb, complete_signals, complete_verbs, flag, option, seconds, services
+from novad.client.grammar import Verb, complete_signals, complete_verbs, flag, option, seconds, service, services
 
 DAILY, CONTROL, LOOK, PROJECT = "Every day", "Control", "Look closer", "Project and shell"
 HERE = "novad.client.verbs"
@@ -308,6 +308,23 @@ VERBS: tuple[Verb, ...] = (
             ),
             seconds("--hold", help="it must hold for TIME without a break"),
             seconds("--timeout", help="give up after TIME (exit 124)"),
+        ),
+    ),
+    Verb(
+        "fg",
+        CONTROL,
+        "Run a service here, on this terminal. The supervised copy stops, the same command runs with the same "
+        "environment and ports, what depends on it stays up, and supervision resumes when it ends.",
+        (
+            ("novad fg api --pdb", "here, under pdb, until a breakpoint or an exception"),
+            ("novad fg api --log -- --debug", "with one more argument; its output goes to its log too"),
+        ),
+        f"{HERE}.fg:run",
+        (
+            service(),
+            flag("--pdb", help="under python -m pdb -c continue"),
+            flag("--log", help="write its output into its log as well"),
+            click.Argument(["arguments"], nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED),
         ),
     ),
     Verb(

@@ -7,6 +7,7 @@ listens on is `NotRunning`, decided by connecting and never by the file's existe
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -20,6 +21,7 @@ from novad.core.place import Place
 from novad.core.wire import Decoder, Error, Event, Frame, Reply, Request, encode
 
 CHUNK = 256 * 1024
+MAX_FDS = 64
 ANSWER_S = 10.0
 
 
@@ -39,6 +41,7 @@ class Link:
         self._last_id = 0
         self._answers: dict[int, Reply | Error] = {}
         self._events: deque[dict[str, Any]] = deque()
+        self._fds: list[int] = []
         self._ended = False
 
     def fileno(self) -> int:
@@ -46,6 +49,8 @@ class Link:
 
     def close(self) -> None:
         self._sock.close()
+        for descriptor in self.take_descriptors():
+            os.close(descriptor)
 
     def __enter__(self) -> Link:
         return self
@@ -120,12 +125,19 @@ class Link:
             pass
         return self.queued_events()
 
+    def take_descriptors(self) -> list[int]:
+        """The descriptors that came with the answers so far; the caller closes them."""
+        fds, self._fds = self._fds, []
+        return fds
+
     def _receive(self, timeout_s: float | None) -> bool:
         """Reads once, at most `timeout_s`; False when nothing came."""
         if not select.select([self._sock], [], [], timeout_s)[0]:
             return False
         try:
-            data = self._sock.recv(CHUNK)
+            # Descriptors come ahead of the reply they belong to (unix(7), SCM_RIGHTS).
+            data, fds, _, _ = socket.recv_fds(self._sock, CHUNK, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            self._fds += fds
         except ConnectionError:
             data = b""
         if not data:

@@ -22,7 +22,6 @@ from novad.core.messages import (
     Event,
     Exited,
     Extended,
-    KillTree,
     NameSurvivors,
     Pinged,
     Ready,
@@ -30,6 +29,7 @@ from novad.core.messages import (
     Released,
     Restart,
     Said,
+    Seat,
     Spawn,
     Spawned,
     SpawnFailed,
@@ -40,20 +40,17 @@ from novad.core.messages import (
     TreeGone,
     Unhealthy,
     Unwatch,
+    Vacate,
     Watch,
     WatchdogSet,
+    Withdraw,
 )  # fmt: skip
-from novad.core.process import ALIVE, Exit, Process, Purpose, arm, describe, enter, timer_s
+from novad.core.process import ALIVE, Exit, Foreground, Process, Purpose, arm, describe, enter, timer_s
+from novad.core.stopping import Step, arm_stop, begin_stop, hurry, kill_now
 
-# Share of the stop timeout after which stacks are collected, while there is still something to look at.
-DUMP_AT = 0.8
 # What a crashed leader leaves behind gets this long before KILL: its successor waits for it.
 SWEEP_S = 1.0
-# After KILL: how often the kill is repeated and survivors are named. Only the kernel can hold a process then.
-KILL_AGAIN_S = 1.0
 
-
-Step = tuple[Process, tuple[Effect, ...]]
 
 # --- The step -----------------------------------------------------------------------------------------------
 
@@ -67,6 +64,10 @@ def step(process: Process, event: Event, now_s: float, jitter: float = 0.0) -> S
             return _stop(process, event, now_s)
         case Restart():
             return _restart(process, event, now_s)
+        case Seat():
+            return _seat(process, event, now_s)
+        case Vacate():
+            return _vacate(process, event, now_s, jitter)
         case Redefine():
             return _redefine(process, event), ()
         case Released():
@@ -123,27 +124,19 @@ def _wait(process: Process, now_s: float, cause: str) -> Step:
 
 
 def _stop(process: Process, event: Stop, now_s: float) -> Step:
-    process = replace(process, want="down")
+    process = replace(process, want="down", next_seat=None)
     match process.state:
         case "starting" | "ready":
-            return _begin_stop(process, "command", event.cause, event.timeout_s, event.kill, now_s)
+            return begin_stop(process, "command", event.cause, event.timeout_s, event.kill, now_s)
         case "stopping":
             process = replace(process, purpose="command", cause=event.cause)
             if event.kill:
-                return _kill(process, now_s)
-            return _hurry(process, event.timeout_s, now_s), ()
+                return kill_now(process, now_s)
+            return hurry(process, event.timeout_s, now_s), ()
         case "waiting" | "backoff" | "failed":
             return enter(process, "stopped", now_s, event.cause), ()
         case _:
             return process, ()
-
-
-def _hurry(process: Process, timeout_s: float | None, now_s: float) -> Process:
-    """A second stop may shorten the first, never lengthen it."""
-    due = timer_s(process, "kill")
-    if timeout_s is None or due is None or now_s + timeout_s >= due:
-        return process
-    return arm(process, kill=now_s + timeout_s, dump=None)
 
 
 def _restart(process: Process, event: Restart, now_s: float) -> Step:
@@ -151,43 +144,42 @@ def _restart(process: Process, event: Restart, now_s: float) -> Step:
     match process.state:
         case "starting" | "ready":
             process = replace(process, failures=0)
-            return _begin_stop(process, "restart", event.cause, event.timeout_s, False, now_s)
+            return begin_stop(process, "restart", event.cause, event.timeout_s, False, now_s)
         case "stopping":
             return replace(process, purpose="restart", cause=event.cause), ()
         case _:
             return _wait(_armed_again(process), now_s, event.cause)
 
 
+def _seat(process: Process, event: Seat, now_s: float) -> Step:
+    """A restart whose new child somebody else spawns; a process that is down comes up for it only."""
+    after = process.seat.want_after if process.seat else process.want
+    following, effects = _restart(process, Restart(cause=f"fg on {event.terminal}"), now_s)
+    return replace(following, want="up", next_seat=Foreground(event.terminal, after)), effects
+
+
+def _vacate(process: Process, event: Vacate, now_s: float, jitter: float) -> Step:
+    if process.next_seat is not None:
+        after = process.next_seat.want_after
+        process = replace(process, want=after, next_seat=None)
+        return _stop(process, Stop(cause=event.cause), now_s) if after == "down" else (process, ())
+    if process.seat is None or process.state not in ALIVE:
+        return process, ()
+    has_died = process.exit is not None and process.exit.incarnation == process.incarnation
+    if process.pid is None and not has_died:
+        # It was offered and not taken.
+        ended = Exit(process.incarnation, error=event.cause, asked=True)
+        process, effects = _settle(replace(process, exit=ended), now_s, jitter)
+        return process, (Withdraw(process.incarnation), *effects)
+    if process.state == "stopping" or process.pid is None:
+        return process, ()
+    return begin_stop(process, "seat", event.cause, None, False, now_s)
+
+
 def _redefine(process: Process, event: Redefine) -> Process:
     if process.state in ALIVE:
         return replace(process, next_spec=event.spec)
     return replace(process, spec=event.spec, next_spec=None)
-
-
-def _begin_stop(
-    process: Process, purpose: Purpose, cause: str, timeout_s: float | None, kill: bool, now_s: float
-) -> Step:
-    spawning = process.pid is None
-    incarnation = process.incarnation
-    process = replace(enter(process, "stopping", now_s, cause), purpose=purpose)
-    if spawning:
-        # The signal is sent as soon as the pid is known.
-        return arm(process, kill=now_s) if kill else process, ()
-    if kill:
-        process, effects = _kill(process, now_s)
-        return process, (Unwatch(incarnation), *effects)
-    process = _arm_stop(process, timeout_s, now_s)
-    return process, (Unwatch(incarnation), Terminate(incarnation, process.spec.stop.signal))
-
-
-def _arm_stop(process: Process, timeout_s: float | None, now_s: float) -> Process:
-    limit_s = process.spec.stop.timeout_s if timeout_s is None else timeout_s
-    return arm(process, dump=now_s + DUMP_AT * limit_s, kill=now_s + limit_s)
-
-
-def _kill(process: Process, now_s: float) -> Step:
-    process = arm(process, dump=None, kill=None, survivors=now_s + KILL_AGAIN_S)
-    return process, (KillTree(process.incarnation),)
 
 
 def _release(process: Process, now_s: float) -> Step:
@@ -204,6 +196,8 @@ def _release(process: Process, now_s: float) -> Step:
         purpose="",
         fault="",
         adopted=False,
+        seat=process.next_seat,
+        next_seat=None,
     )
     return process, (Spawn(incarnation),)
 
@@ -216,12 +210,14 @@ def _spawned(process: Process, event: Spawned, now_s: float) -> Step:
     if process.state == "stopping":
         # A kill that was asked for, or has been tried already, while there was no pid.
         if timer_s(process, "kill") is not None or timer_s(process, "survivors") is not None:
-            return _kill(process, now_s)
-        process = _arm_stop(process, None, now_s)
+            return kill_now(process, now_s)
+        process = arm_stop(process, None, now_s)
         return process, (Terminate(process.incarnation, process.spec.stop.signal),)
     spec = process.spec
     if spec.ready is not None:
-        process = arm(process, unready=now_s + spec.ready_timeout_s)
+        # Who sits in a debugger is never late.
+        late_s = None if process.seat else now_s + spec.ready_timeout_s
+        process = arm(process, unready=late_s)
     elif not spec.oneshot:
         process = arm(process, alive=now_s + spec.start_s)
     return process, (Watch(process.incarnation),)
@@ -242,13 +238,14 @@ def _ready(process: Process, now_s: float) -> Step:
     if process.failures:
         reset_s = process.spec.backoff.reset_after_s
         process = arm(process, settled=now_s + reset_s) if reset_s > 0 else replace(process, failures=0)
-    effects = (CheckHealth(process.incarnation),) if process.spec.health else ()
+    is_checked = process.spec.health and process.seat is None
+    effects = (CheckHealth(process.incarnation),) if is_checked else ()
     return _pinged(process, now_s), effects
 
 
 def _pinged(process: Process, now_s: float) -> Process:
     period_s = process.spec.watchdog_s
-    if process.state != "ready":
+    if process.state != "ready" or process.seat is not None:
         return process
     return arm(process, watchdog=now_s + period_s if period_s else None)
 
@@ -263,13 +260,13 @@ def _extended(process: Process, until_s: float) -> Process:
 
 
 def _exited(process: Process, event: Exited, now_s: float, jitter: float) -> Step:
-    asked = process.state == "stopping" and process.purpose in ("command", "restart")
+    is_asked = process.state == "stopping" and process.purpose in ("command", "restart", "seat")
     ended = Exit(
         event.incarnation,
         event.code,
         event.signal,
         was_ready=process.state == "ready",
-        asked=asked,
+        asked=is_asked or process.seat is not None,
         stopped_by_fault=process.state == "stopping" and process.purpose == "fault",
         lived_s=now_s - process.spawned_s,
     )
@@ -298,7 +295,7 @@ def _fault(process: Process, reason: str, now_s: float) -> Step:
     if process.state == "stopping" or process.pid is None:
         return process, ()
     process = replace(process, fault=reason)
-    return _begin_stop(process, "fault", reason, None, False, now_s)
+    return begin_stop(process, "fault", reason, None, False, now_s)
 
 
 # --- After a death ------------------------------------------------------------------------------------------
@@ -312,6 +309,8 @@ def _settle(process: Process, now_s: float, jitter: float) -> Step:
     if process.purpose == "restart":
         return _wait(replace(_armed_again(process), restarts=process.restarts + 1), now_s, process.cause)
     process = replace(process, spec=process.next_spec or process.spec, next_spec=None)
+    if process.seat is not None:
+        return _unseated(process, process.seat, now_s)
     is_failure = bool(process.fault) or ended is None or not ended.is_clean
     spec = process.spec
     if not is_failure and (process.want == "once" or spec.oneshot or spec.restart != "always"):
@@ -328,6 +327,18 @@ def _settle(process: Process, now_s: float, jitter: float) -> Step:
     if delay_s <= 0:
         return _wait(process, now_s, cause)
     return arm(enter(process, "backoff", now_s, cause), retry=now_s + delay_s), ()
+
+
+def _unseated(process: Process, seat: Foreground, now_s: float) -> Step:
+    """The child on the terminal is gone, whichever way: nothing of it counts, and supervision resumes."""
+    process = replace(process, want=seat.want_after, seat=None, purpose="")
+    cause = f"back from {seat.terminal}"
+    ended = process.exit
+    if seat.want_after == "down":
+        return enter(process, "stopped", now_s, cause), ()
+    if process.spec.oneshot and ended is not None and not ended.error:
+        return enter(process, "done" if ended.is_clean else "failed", now_s, describe(ended)), ()
+    return _wait(process, now_s, cause)
 
 
 def _is_permanent(ended: Exit | None) -> bool:
@@ -363,9 +374,9 @@ def _timer(process: Process, name: str, now_s: float) -> Step:
         case "dump":
             return process, (DumpStacks(process.incarnation),)
         case "kill":
-            return _kill(process, now_s)
+            return kill_now(process, now_s)
         case "survivors":
-            process, effects = _kill(process, now_s)
+            process, effects = kill_now(process, now_s)
             return process, (*effects, NameSurvivors(process.incarnation))
         case _:
             return process, ()

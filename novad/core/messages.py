@@ -38,6 +38,20 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class Seat:
+    """The next child runs on somebody's terminal, in place of the one that runs now."""
+
+    terminal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vacate:
+    """Whoever had, or was waiting for, the process on a terminal is gone."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Redefine:
     """Another definition: at once where no child is alive, otherwise for the next child."""
 
@@ -127,8 +141,8 @@ class Tick:
 
 
 Event = (
-    Start | Stop | Restart | Redefine | Released | Spawned | SpawnFailed | Ready | Pinged | WatchdogSet | Extended
-    | Said | Unhealthy | Exited | TreeGone | Tick
+    Start | Stop | Restart | Seat | Vacate | Redefine | Released | Spawned | SpawnFailed | Ready | Pinged | WatchdogSet
+    | Extended | Said | Unhealthy | Exited | TreeGone | Tick
 )  # fmt: skip
 
 
@@ -137,6 +151,13 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """What was offered for a child on a terminal is not taken."""
+
     incarnation: int
 
 
@@ -187,4 +208,4 @@ class NameSurvivors:
     incarnation: int
 
 
-Effect = Spawn | Watch | CheckHealth | Unwatch | Terminate | DumpStacks | KillTree | NameSurvivors
+Effect = Spawn | Withdraw | Watch | CheckHealth | Unwatch | Terminate | DumpStacks | KillTree | NameSurvivors

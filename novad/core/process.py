@@ -12,7 +12,7 @@ from novad.core.spec import ProcessSpec
 
 Want = Literal["up", "down", "once"]
 State = Literal["waiting", "starting", "ready", "stopping", "stopped", "backoff", "failed", "done"]
-Purpose = Literal["", "command", "restart", "fault", "sweep"]
+Purpose = Literal["", "command", "restart", "fault", "sweep", "seat"]
 
 ALIVE: frozenset[State] = frozenset({"starting", "ready", "stopping"})
 
@@ -39,13 +39,22 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreground:
+    """A child on somebody's terminal: on which, and what is wanted of the process afterwards."""
+
+    terminal: str
+    want_after: Want
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """A supervised thing.
 
     `timers` maps a name to the moment it is due; `since_s` is when `state` began, `spawned_s` when the child was
     born, `ready_in_s` how long this child took to get ready. `purpose` tells why a child is being stopped,
     `fault` is the sentence for it, `cause` says in words why the process is in its state. `next_spec` takes
-    effect when the child that runs by `spec` is gone.
+    effect when the child that runs by `spec` is gone. `seat` says that the child is a human's, who runs it on a
+    terminal; `next_seat` that the next one will be.
     """
 
     spec: ProcessSpec
@@ -65,6 +74,8 @@ class Process:
     ready_in_s: float | None = None
     exit: Exit | None = None
     next_spec: ProcessSpec | None = None
+    seat: Foreground | None = None
+    next_seat: Foreground | None = None
     adopted: bool = False
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, get_args
 
-from novad.core.machine import SWEEP_S, Step
+from novad.core.machine import SWEEP_S
 from novad.core.messages import CheckHealth, Terminate, Watch
 from novad.core.process import ALIVE, Process, State, Want, arm, enter
 from novad.core.spec import ProcessSpec
+from novad.core.stopping import Step
 
 
 @dataclass(frozen=True, slots=True)

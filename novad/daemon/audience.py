@@ -15,12 +15,16 @@ Answer = dict[str, Any] | NovadError | None
 
 @dataclass(slots=True)
 class Waiter:
-    """A request whose answer depends on processes: `answer()` is asked after each change until it has one."""
+    """A request whose answer depends on processes: `answer()` is asked after each change until it has one.
+
+    `send` delivers an answer that is more than a frame; `then` is called once it is given.
+    """
 
     connection: Connection
     request: wire.Request
     answer: Callable[[], Answer]
     then: Callable[[], None] | None = None
+    send: Callable[[dict[str, Any]], None] | None = None
 
 
 @dataclass(slots=True)
@@ -82,6 +86,8 @@ class Audience:
             return False
         if isinstance(answer, NovadError):
             waiter.connection.fail(waiter.request, answer)
+        elif waiter.send is not None:
+            waiter.send(answer)
         else:
             waiter.connection.reply(waiter.request, answer)
         if waiter.then is not None:

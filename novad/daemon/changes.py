@@ -114,7 +114,8 @@ class Changes:
 
     def _debounce(self, name: str, path: str) -> None:
         process = self._supervisor.processes.get(name)
-        if process is None or process.spec.watch is None:
+        if process is None or process.spec.watch is None or process.seat is not None:
+            # Who debugs it on a terminal edits these very files.
             return
         if name in self._due:
             self._due[name].cancel()

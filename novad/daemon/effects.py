@@ -29,6 +29,7 @@ from novad.core.messages import (
     TreeGone,
     Unwatch,
     Watch,
+    Withdraw,
 )  # fmt: skip
 from novad.core.process import Process
 from novad.core.record import Identity
@@ -75,6 +76,14 @@ class Birth:
             os.close(self.fds.pop())
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A child that somebody else will spawn: the lock it must inherit is held for it."""
+
+    incarnation: int
+    lock: int
+
+
 class Effects:
     """Performs the effects of all processes of one cluster."""
 
@@ -90,6 +99,7 @@ class Effects:
         self.identities: dict[str, Identity] = {}
         self._specs: dict[str, ProcessSpec] = {}
         self._live: dict[str, Child] = {}
+        self.offers: dict[str, Offer] = {}
         self.watching = Watching(
             reports, self.outputs, lambda spec, n: self.surroundings(spec.cwd, self.environment(spec, n))
         )
@@ -131,8 +141,12 @@ class Effects:
         name = process.spec.name
         child = self._live.get(name)
         match effect:
-            case Spawn(incarnation):
+            case Spawn(incarnation) if process.seat is None:
                 return self._spawn(process.spec, incarnation)
+            case Spawn(incarnation):
+                return self._offer(process.spec, incarnation)
+            case Withdraw():
+                self._withdraw(process.spec)
             case Watch(incarnation, probe):
                 self.watching.watch(process.spec, incarnation, probe or process.spec.ready)
             case CheckHealth(incarnation):
@@ -217,6 +231,39 @@ class Effects:
         self._identify(child, tuple(os.fstat(fd).st_ino for fd in birth.fds[1:]))
         self.outputs[name].note(said)
         return Spawned(birth.incarnation, pid)
+
+    def _offer(self, spec: ProcessSpec, incarnation: int) -> Event | None:
+        """Free what a child on a terminal needs, for whoever asked to take it there."""
+        try:
+            lock = self._records.lock(spec.name)
+            if lock is None:
+                return SpawnFailed(incarnation, self._taken(spec.name), False)
+            self._specs[spec.name] = spec
+            self.offers[spec.name] = Offer(incarnation, lock)
+            self.ports.release(spec)
+        except (Busy, OSError) as error:
+            self._withdraw(spec)
+            return SpawnFailed(incarnation, str(error), False)
+        return None
+
+    def _withdraw(self, spec: ProcessSpec) -> None:
+        offer = self.offers.pop(spec.name, None)
+        if offer is not None:
+            os.close(offer.lock)
+            self.ports.hold(spec)
+
+    def take(self, name: str, terminal: str, pid: int, with_log: bool) -> Spawned:
+        """The offer is taken: `pid`, somebody else's child, is the process now. Raises `OSError`."""
+        offer = self.offers[name]
+        child = self.children.adopt(name, offer.incarnation, pid, self.mark(name, offer.incarnation))
+        del self.offers[name]
+        os.close(offer.lock)
+        self._live[name] = child
+        self._identify(child, ())
+        self.outputs[name].note(
+            f"started on {terminal}, pid {pid}{'' if with_log else '; its output goes there'}"
+        )
+        return Spawned(offer.incarnation, pid)
 
     def _taken(self, name: str) -> str:
         holders = ", ".join(f"pid {pid} ({proc.command(pid)})" for pid in self._records.holders(name))

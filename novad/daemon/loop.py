@@ -80,6 +80,7 @@ class Daemon:
         # Process and incarnation -> the last signal that a client had sent to it.
         self.signalled: dict[tuple[str, int], int] = {}
         self.survivors: dict[str, list[tuple[int, str]]] = {}
+        self.seats: dict[str, Connection] = {}
         self.audience = Audience(self._follow)
         self.journal = Journal(f"{place.state_dir}/journal.jsonl")
         notify_path = f"{place.run_dir}/notify"

@@ -59,7 +59,9 @@ def _unmet_row(item: Unmet) -> dict[str, Any]:
 
 def note(process: Process, unmet: Sequence[Unmet], now_s: float) -> str | None:
     """One short remark for the last column: why it is not simply ready."""
-    adopted = ["adopted"] if process.adopted and process.state in ALIVE else []
+    whose = ["adopted"] if process.adopted and process.state in ALIVE else []
+    if process.seat is not None and process.state in ALIVE:
+        whose = [f"fg on {process.seat.terminal}"]
     match process.state:
         case "waiting" if unmet:
             said = "after " + ", ".join(_unmet_text(item) for item in unmet)
@@ -76,7 +78,7 @@ def note(process: Process, unmet: Sequence[Unmet], now_s: float) -> str | None:
             said = process.status_text
         case _:
             said = ""
-    return ", ".join([*adopted, *([said] if said else [])]) or None
+    return ", ".join([*whose, *([said] if said else [])]) or None
 
 
 def _unmet_text(item: Unmet) -> str:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from novad.core.errors import NovadError
-from novad.core.machine import Step, step
+from novad.core.machine import step
 from novad.core.messages import Event, Redefine, Released, Restart, Stop, Tick
 from novad.core.order import Graph
 from novad.core.process import ALIVE, Process, next_deadline_s
 from novad.core.record import record
 from novad.core.spec import Cluster, ProcessSpec, to_json
+from novad.core.stopping import Step
 from novad.daemon import report
 from novad.daemon.effects import Effects
 from novad.daemon.history import History, PastExit

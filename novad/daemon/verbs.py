@@ -17,11 +17,11 @@ from novad.core import wire
 from novad.core.errors import NotRunning, NovadError, UsageError
 from novad.core.messages import Restart, Start, Stop
 from novad.core.process import ALIVE
-from novad.core.select import select
 from novad.core.spec import Cluster, cluster_from_json, to_json
-from novad.daemon import diff, report, upgrade
+from novad.daemon import diff, foreground, report, upgrade
 from novad.daemon.audience import Answer, Subscriber, Waiter
 from novad.daemon.effects import signal_number
+from novad.daemon.requests import argument, selected
 from novad.host import clock
 from novad.host.control import Connection
 from novad.host.launch import SpawnError
@@ -50,25 +50,6 @@ def answer(daemon: Daemon, connection: Connection, request: wire.Request) -> Non
         connection.fail(request, error)
 
 
-def _arg(request: wire.Request, name: str, kind: type | tuple[type, ...], default: Any) -> Any:
-    value = request.args.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UsageError(f"{request.verb}: {name} has the wrong type: {value!r:.80}")
-    return value
-
-
-def _names(daemon: Daemon, request: wire.Request) -> list[str]:
-    patterns = _arg(request, "names", list, [])
-    if not all(isinstance(pattern, str) for pattern in patterns):
-        raise UsageError(f"{request.verb}: names must be strings")
-    supervisor = daemon.supervisor
-    specs = {name: process.spec for name, process in supervisor.processes.items()}
-    groups = supervisor.cluster.groups if supervisor.cluster else {}
-    return select(patterns, specs, groups)
-
-
 def _ping(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
     connection.reply(
         request,
@@ -91,8 +72,8 @@ def _up(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
         daemon.supervisor.load(cluster)
         daemon.changes.refresh()
     changed = not loaded and _is_changed(daemon.supervisor.cluster, cluster)
-    names = [] if not _arg(request, "start", bool, True) else _to_start(daemon, request)
-    if _arg(request, "deps", bool, True):
+    names = [] if not argument(request, "start", bool, True) else _to_start(daemon, request)
+    if argument(request, "deps", bool, True):
         names = daemon.supervisor.graph.closure(names)
     _start_all(daemon, names, Start(cause="novad up"), rerun=False)
     connection.reply(request, {"names": names, "loaded": loaded, "changed": changed})
@@ -104,7 +85,7 @@ def _is_changed(old: Cluster | None, new: Cluster) -> bool:
 
 def _to_start(daemon: Daemon, request: wire.Request) -> list[str]:
     if request.args.get("names"):
-        return _names(daemon, request)
+        return selected(daemon, request)
     processes = daemon.supervisor.processes.values()
     return [process.spec.name for process in processes if process.spec.autostart]
 
@@ -121,9 +102,9 @@ def _start_all(daemon: Daemon, names: list[str], event: Start, rerun: bool = Tru
 
 
 def _start(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
-    once = _arg(request, "once", bool, False)
-    asked = _names(daemon, request)
-    names = daemon.supervisor.graph.closure(asked) if _arg(request, "deps", bool, True) else asked
+    once = argument(request, "once", bool, False)
+    asked = selected(daemon, request)
+    names = daemon.supervisor.graph.closure(asked) if argument(request, "deps", bool, True) else asked
     needed = [name for name in names if name not in asked]
     _start_all(daemon, [name for name in needed if _is_down(daemon, name)], Start(cause="novad start"))
     _start_all(daemon, asked, Start(once, "novad start"))
@@ -135,7 +116,7 @@ def _is_down(daemon: Daemon, name: str) -> bool:
 
 
 def _stop(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
-    stop_and_wait(daemon, connection, request, _names(daemon, request))
+    stop_and_wait(daemon, connection, request, selected(daemon, request))
 
 
 def stop_and_wait(
@@ -146,8 +127,8 @@ def stop_and_wait(
     then: Callable[[], None] | None = None,
 ) -> None:
     """Stop `names`; the answer comes when their trees are gone, or when the kernel keeps one alive."""
-    timeout_s = _arg(request, "timeout_s", (int, float), None)
-    kill = _arg(request, "kill", bool, False)
+    timeout_s = argument(request, "timeout_s", (int, float), None)
+    kill = argument(request, "kill", bool, False)
     supervisor = daemon.supervisor
     began_s = clock.now_s()
     alive = {name: process.pid for name, process in supervisor.processes.items() if process.state in ALIVE}
@@ -179,10 +160,10 @@ def _how(ended: Any) -> str:
 
 
 def _restart(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
-    timeout_s = _arg(request, "timeout_s", (int, float), None)
+    timeout_s = argument(request, "timeout_s", (int, float), None)
     supervisor = daemon.supervisor
-    names = _names(daemon, request)
-    if _arg(request, "deps", bool, False):
+    names = selected(daemon, request)
+    if argument(request, "deps", bool, False):
         names = supervisor.graph.closure(names)
     supervisor.keep(names)
     before = {name: supervisor.processes[name].incarnation for name in names}
@@ -204,14 +185,14 @@ def _restart(daemon: Daemon, connection: Connection, request: wire.Request) -> N
 
 
 def _signal(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
-    name = str(_arg(request, "signal", str, "")).upper()
+    name = str(argument(request, "signal", str, "")).upper()
     try:
         number = signal.Signals(int(name)).value if name.isdigit() else signal_number(name)
     except (KeyError, ValueError):
         raise UsageError(f"unknown signal: {name or '(none)'}", "kill -l lists them") from None
-    group = _arg(request, "group", bool, False)
+    group = argument(request, "group", bool, False)
     sent = []
-    for process_name in _names(daemon, request):
+    for process_name in selected(daemon, request):
         child = daemon.supervisor.effects.child(process_name)
         if child is not None and not child.is_dead:
             daemon.supervisor.effects.children.signal(child, number, group)
@@ -222,15 +203,15 @@ def _signal(daemon: Daemon, connection: Connection, request: wire.Request) -> No
 
 
 def _status(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
-    names = _names(daemon, request)
-    connection.reply(request, daemon.status(names, _arg(request, "usage", bool, False)))
+    names = selected(daemon, request)
+    connection.reply(request, daemon.status(names, argument(request, "usage", bool, False)))
 
 
 def _wait(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
-    goal = _arg(request, "for", str, "ready")
+    goal = argument(request, "for", str, "ready")
     if goal not in GOALS:
         raise UsageError(f"cannot wait for {goal!r}", f"one of {', '.join(GOALS)}")
-    names = _names(daemon, request)
+    names = selected(daemon, request)
     met, hopeless = GOALS[goal]
 
     def done() -> Answer:
@@ -254,11 +235,11 @@ GOALS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def _subscribe(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
-    patterns = _arg(request, "lines", list, None)
+    patterns = argument(request, "lines", list, None)
     lines: list[str] = []
     if patterns is not None:
-        lines = _names(daemon, replace(request, args={"names": patterns}))
-    subscriber = Subscriber(connection, request, _arg(request, "states", bool, True), set(lines))
+        lines = selected(daemon, replace(request, args={"names": patterns}))
+    subscriber = Subscriber(connection, request, argument(request, "states", bool, True), set(lines))
     outputs = daemon.supervisor.effects.outputs
     connection.reply(
         request,
@@ -272,7 +253,7 @@ def _subscribe(daemon: Daemon, connection: Connection, request: wire.Request) ->
 
 def _why(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
     if request.args.get("names"):
-        names = _names(daemon, request)
+        names = selected(daemon, request)
     else:
         crashed = daemon.supervisor.history.last_crashed()
         names = [crashed] if crashed else []
@@ -282,9 +263,9 @@ def _why(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
 def _lease(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
     _refuse_when_leaving(daemon)
     held = daemon.lease_ended in connection.on_close
-    release = _arg(request, "release", bool, False)
-    grace_s = _arg(request, "grace_s", (int, float), None)
-    owner_pid = _arg(request, "owner_pid", int, None)
+    release = argument(request, "release", bool, False)
+    grace_s = argument(request, "grace_s", (int, float), None)
+    owner_pid = argument(request, "owner_pid", int, None)
     if release and held:
         connection.on_close.remove(daemon.lease_ended)
         daemon.lease.holders -= 1
@@ -314,7 +295,7 @@ def _reload(daemon: Daemon, connection: Connection, request: wire.Request) -> No
     if old is None:
         raise NovadError("no cluster is loaded", "novad up")
     found = diff.compare(old, new)
-    if _arg(request, "dry_run", bool, False):
+    if argument(request, "dry_run", bool, False):
         connection.reply(request, found.to_json())
         return
     affected = daemon.reload(new, found)
@@ -358,7 +339,7 @@ def _spec(daemon: Daemon, connection: Connection, request: wire.Request) -> None
 
 
 def _watch(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
-    on = _arg(request, "on", bool, None)
+    on = argument(request, "on", bool, None)
     try:
         if on is not None:
             daemon.changes.switch(on)
@@ -374,11 +355,14 @@ def _watch(daemon: Daemon, connection: Connection, request: wire.Request) -> Non
 
 VERBS: dict[str, Verb] = {
     "down": _down,
+    "ended": foreground.ended,
+    "fg": foreground.fg,
     "lease": _lease,
     "ping": _ping,
     "reload": _reload,
     "restart": _restart,
     "signal": _signal,
+    "spawned": foreground.spawned,
     "spec": _spec,
     "start": _start,
     "status": _status,

@@ -44,7 +44,8 @@ def become_subreaper() -> None:
 class Child:
     """One incarnation of a process: its leader and what is known of its tree.
 
-    `known` are descendants by pid, noted before the stop signal, because later they may have cut every tie.
+    `known` are descendants by pid, noted before the stop signal, because later they may have cut every tie. `told` is
+    the wait status of an adopted leader as its parent told it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Child:
     is_dead: bool = False
     is_leaving: bool = False
     is_killing: bool = False
+    told: int | None = None
     known: dict[int, int] = field(default_factory=dict)
     watcher: Watcher | None = None
     looks: int = 0
@@ -157,7 +159,7 @@ class Children:
         self._marked = None
         for child in children:
             child.looks += 1
-            status = pidfd.exit_status(child.pidfd)
+            status = pidfd.exit_status(child.pidfd) if child.told is None else child.told
             if status is None and child.looks < LOOKS and not child.is_leaving:
                 # Its parent has not reaped it yet; before that nobody can say how it ended. In a stop nobody asks.
                 self._to_examine.append(child)

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from novad.core import wire
@@ -77,7 +77,19 @@ class Connection:
         elif self._timer is None:
             self._timer = Timer(FRAME_S, self.close)
 
-    def reply(self, request: wire.Request, result: dict[str, Any]) -> None:
+    def reply(self, request: wire.Request, result: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Answer; `fds` go along (SCM_RIGHTS, unix(7)) and stay ours to close."""
+        if fds and self.is_open:
+            try:
+                # Ahead of the frame, between frames: the client collects descriptors as they come, and a blank
+                # line is no frame.
+                self._flush()
+                if not self._out:
+                    socket.send_fds(self._socket, [b"\n"], list(fds))
+                else:
+                    self.close()
+            except OSError:
+                self.close()
         self.send(wire.Reply(request.id, result))
 
     def fail(self, request: wire.Request, error: NovadError) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from novad.core.machine import KILL_AGAIN_S, SWEEP_S, step
+from novad.core.machine import SWEEP_S, step
 from novad.core.messages import (
     DumpStacks,
     Effect,
@@ -24,6 +24,7 @@ from novad.core.messages import (
     Released,
     Restart,
     Said,
+    Seat,
     Spawn,
     Spawned,
     SpawnFailed,
@@ -34,12 +35,15 @@ from novad.core.messages import (
     TreeGone,
     Unhealthy,
     Unwatch,
+    Vacate,
     Watch,
     WatchdogSet,
+    Withdraw,
 )  # fmt: skip
 from novad.core.process import ALIVE, Process, next_deadline_s, timer_s
-from novad.core.spec import Backoff, Log, Probe, ProcessSpec
+from novad.core.spec import Backoff, Health, Log, Probe, ProcessSpec
 from novad.core.spec import Stop as StopSpec
+from novad.core.stopping import KILL_AGAIN_S
 
 SPEC = ProcessSpec("api", "api", 1, ("api",), "/", Log("/api.log"), stop=StopSpec("TERM", 10.0))
 PROBED = replace(SPEC, ready=Probe(notify=True))
@@ -286,12 +290,73 @@ def test_a_second_stop_may_shorten_the_first_but_not_lengthen_it() -> None:
     assert play(Stop(kill=True)).effects[-1] == KillTree(1)
 
 
+SEATED = (Seat("pts/4"), Released(), Spawned(1, 10))
+
+
+def test_a_child_on_a_terminal_takes_the_place_of_the_supervised_one_and_gives_it_back() -> None:
+    play = Play().run()(Seat("pts/4"))
+    assert (play.state, play.effects[-1]) == ("stopping", Terminate(1, "TERM"))
+    play.die(signal=15)(Released(), Spawned(2, 20)).after(1)
+    assert play.process.seat is not None
+    assert (play.state, play.process.want, play.process.seat.terminal) == ("ready", "up", "pts/4")
+    play.die(code=1)
+    assert (play.state, play.process.seat, play.process.failures) == ("waiting", None, 0)
+    assert play.process.exit is not None
+    assert play.process.exit.asked, "its end is no crash"
+
+
+def test_a_child_in_a_debugger_is_never_late_never_unhealthy_and_feeds_no_watchdog() -> None:
+    play = Play(replace(PROBED, watchdog_s=1.0, health=Health(Probe(tcp=1))))(*SEATED)
+    assert play.after(1000).state == "starting"
+    assert play(Ready(1)).after(1000).state == "ready"
+    assert play.effects == [Spawn(1), Watch(1)]
+
+
+def test_a_process_that_was_down_goes_down_again_after_its_time_on_a_terminal() -> None:
+    play = Play()(*SEATED)
+    assert play.process.want == "up"
+    play.die(code=0)
+    assert (play.state, play.process.want) == ("stopped", "down")
+
+
+def test_a_lost_terminal_ends_the_child_and_supervision_resumes() -> None:
+    play = Play().run()(Seat("pts/4")).die(signal=15)(Released(), Spawned(2, 20), Vacate("its terminal is gone"))
+    assert (play.state, play.effects[-1]) == ("stopping", Terminate(2, "TERM"))
+    assert play.die(signal=15).state == "waiting"
+    assert play.process.restarts == 1, "taking it to the terminal was a restart, coming back is none"
+
+
+def test_a_terminal_that_is_lost_before_its_turn_costs_a_restart_only() -> None:
+    play = Play().run()(Seat("pts/4"), Vacate("its terminal is gone")).die(signal=15)(Released())
+    assert (play.state, play.process.seat) == ("starting", None)
+
+
+def test_what_was_offered_to_a_terminal_and_not_taken_is_withdrawn() -> None:
+    play = Play().run()(Seat("pts/4")).die(signal=15)(Released(), Vacate("its terminal is gone"))
+    assert play.effects[-1] == Withdraw(2)
+    assert (play.state, play.process.seat) == ("waiting", None)
+
+
+def test_a_stop_ends_the_child_on_a_terminal_and_it_stays_down() -> None:
+    assert (
+        Play().run()(Seat("pts/4")).die(signal=15)(Released(), Spawned(2, 20), Stop()).die(signal=15).state
+        == "stopped"
+    )
+
+
+@pytest.mark.parametrize(("code", "state"), [(0, "done"), (1, "failed")])
+def test_a_one_shot_on_a_terminal_is_not_run_again(code: int, state: str) -> None:
+    play = Play(replace(SPEC, oneshot=True))(Start(), *SEATED)
+    assert play.die(code=code).state == state
+
+
 SPECS = [SPEC, PROBED, replace(SPEC, oneshot=True, restart="no"), replace(SPEC, restart="always", watchdog_s=1.0)]
 
 
 def alphabet(incarnation: int) -> list[Event]:
     events: list[Event] = [
         Start(), Start(once=True), Stop(), Stop(kill=True), Restart(), Released(), Tick(), Redefine(PROBED),
+        Seat("pts/4"), Vacate("its terminal is gone"),
     ]  # fmt: skip
     for inc in {incarnation, max(incarnation - 1, 0)}:
         events += [
