@@ -36,10 +36,12 @@ class Project:
     def write(self, text: str, name: str = "nova.toml") -> None:
         (self.directory / name).write_text(QUICK + text if name == "nova.toml" else text)
 
-    def novad(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def novad(
+        self, *words: str, stdin: str | None = None, timeout_s: float = DEADLINE_S * 2
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "novad", *words],
-            cwd=self.directory, env=self.environ, input=stdin, capture_output=True, text=True, timeout=DEADLINE_S * 2,
+            cwd=self.directory, env=self.environ, input=stdin, capture_output=True, text=True, timeout=timeout_s,
         )  # fmt: skip
 
     def start(self, *words: str) -> subprocess.Popen[str]:
