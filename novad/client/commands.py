@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import click
 
-from novad.client.grammar import Verb, complete_signals, complete_verbs, flag, option, seconds, service, services
+from novad.client.grammar import (
+    Verb,
+    complete_names,
+    complete_signals,
+    complete_verbs,
+    flag,
+    option,
+    seconds,
+    service,
+    services,
+)
 
 DAILY, CONTROL, LOOK, PROJECT = "Every day", "Control", "Look closer", "Project and shell"
 HERE = "novad.client.verbs"
@@ -325,6 +335,25 @@ VERBS: tuple[Verb, ...] = (
             flag("--pdb", help="under python -m pdb -c continue"),
             flag("--log", help="write its output into its log as well"),
             click.Argument(["arguments"], nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED),
+        ),
+    ),
+    Verb(
+        "call",
+        CONTROL,
+        "Call a method of a running service. Runs the command that nova.toml names in `[novad] call` with TOPIC, "
+        "METHOD and the values; NAME=TEXT is a string, NAME:=JSON anything. Its exit code is the answer.",
+        (
+            ("novad call scheduler ping --timeout 2s", "one call; exit 124 when nobody answers in time"),
+            ("novad call compute get_console_output instance_id:=7", "with a number"),
+        ),
+        f"{HERE}.call:run",
+        (
+            click.Argument(["topic"], metavar="TOPIC", shell_complete=complete_names),
+            click.Argument(["method"], metavar="METHOD"),
+            click.Argument(["values"], nargs=-1, metavar="[NAME=TEXT|NAME:=JSON]..."),
+            seconds("--timeout", help="how long to wait for the answer"),
+            flag("--cast", help="do not wait for a result"),
+            flag("--fanout", help="to every process that listens on TOPIC"),
         ),
     ),
     Verb(
