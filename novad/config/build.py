@@ -198,6 +198,7 @@ class Builder:
             self._check_pattern(draft, log)
         return spec.Probe(
             notify=ready.notify,
+            notify_fd=ready.notify_fd,
             http=self._http(draft, "ready", ready),
             tcp=self._tcp(draft, "ready", ready.tcp),
             exec=self._exec(draft, "ready", ready.exec),

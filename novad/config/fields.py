@@ -290,6 +290,7 @@ def _integer(low: int, high: int | None = None) -> dict[str, Any]:
 Boolean = Annotated[bool, PlainValidator(_boolean), _schema("true or false", {"type": "boolean"}, TEMPLATE)]
 Count = Annotated[int, PlainValidator(_whole(0, 1000)), _schema("a number", _integer(0, 1000), TEMPLATE)]
 Positive = Annotated[int, PlainValidator(_whole(1, 10**6)), _schema("a number", _integer(1, 10**6), TEMPLATE)]
+PassedNumber = Annotated[int, PlainValidator(_whole(3, 18)), _schema("a number", _integer(3, 18), TEMPLATE)]
 Nice = Annotated[int, PlainValidator(_whole(-20, 19)), _schema("a number", _integer(-20, 19), TEMPLATE)]
 Duration = Annotated[
     float,

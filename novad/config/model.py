@@ -24,6 +24,7 @@ from novad.config.fields import (
     Name,
     Nice,
     OnCrash,
+    PassedNumber,
     PortRequest,
     Positive,
     Restart,
@@ -54,6 +55,10 @@ class Ready(Table):
     notify: Boolean = Field(
         default=False,
         description="The service says so: READY=1 on NOTIFY_SOCKET (sd_notify).",
+    )
+    notify_fd: PassedNumber | None = Field(
+        default=None,
+        description="The number of a descriptor, 3 to 18, on which the service writes a newline when it is ready (s6).",
     )
     http: Text | None = Field(
         default=None, description='A URL, a path on the first port ("/healthz"), or the name of a port.'

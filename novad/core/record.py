@@ -122,7 +122,7 @@ def _adopt(process: Process, item: Record, now_s: float) -> Step:
         # Nobody heard it say that it was ready; that it lives is all that can be known.
         return arm(process, alive=None if spec.oneshot else now_s + spec.start_s), ()
     # Of several kinds, those that are announced may have been; those that are asked for are asked again.
-    asked = replace(spec.ready, notify=False, log=None)
+    asked = replace(spec.ready, notify=False, notify_fd=None, log=None)
     process = arm(process, unready=now_s + spec.ready_timeout_s)
     return process, (Watch(incarnation, asked),)
 

@@ -47,9 +47,13 @@ class TcpProbe:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Kinds given together must all hold. `log` is a regular expression searched in each output line."""
+    """Kinds given together must all hold. `log` is a regular expression searched in each output line.
+
+    `notify_fd` is the number under which the child finds a pipe to write its newline to (s6's notification-fd).
+    """
 
     notify: bool = False
+    notify_fd: int | None = None
     http: HttpProbe | None = None
     tcp: TcpProbe | None = None
     exec: tuple[str, ...] | None = None

@@ -64,16 +64,19 @@ class Wiring:
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """A child that is about to be started, and its descriptors: lock, stdout, stderr."""
+    """A child that is about to be started, and its descriptors: lock, stdout, stderr, and others by number."""
 
     spec: ProcessSpec
     incarnation: int
     fds: list[int] = field(default_factory=list)
+    placed: dict[int, int] = field(default_factory=dict)
 
     def close(self) -> None:
         """The child has them, or there is none."""
         while self.fds:
             os.close(self.fds.pop())
+        while self.placed:
+            os.close(self.placed.popitem()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,7 @@ class Effects:
             birth.close()
             return failure
         command = self._command(birth)
-        if spec.python is not None and not spec.log.pty:
+        if spec.python is not None and not spec.log.pty and not birth.placed:
             order = Order(spec.name, spec.python, command, partial(self._forked, birth, command))
             if self.templates.fork(order):
                 return None
@@ -202,6 +205,8 @@ class Effects:
         else:
             birth.fds.append(output.open_pipe("o"))
             birth.fds.append(output.open_pipe("e"))
+        if spec.ready is not None and spec.ready.notify_fd is not None:
+            birth.placed[spec.ready.notify_fd] = self.watching.open_pipe(spec.name)
         return None
 
     def _execute(self, birth: Birth, command: Command) -> Event:
@@ -314,6 +319,7 @@ class Effects:
             nice=spec.nice,
             listen=self.ports.passed(spec),
             terminal=os.ttyname(stdout) if spec.log.pty else "",
+            placed=dict(birth.placed),
         )
 
     def environment(self, spec: ProcessSpec, incarnation: int) -> dict[str, str]:
@@ -327,6 +333,8 @@ class Effects:
         env["NOTIFY_SOCKET"] = self._wiring.notify_path
         env[MARK] = self.mark(spec.name, incarnation)
         env["PYTHONPATH"] = stacks.python_path(env.get("PYTHONPATH"))
+        if spec.ready is not None and spec.ready.notify_fd is not None:
+            env["NOTIFY_FD"] = str(spec.ready.notify_fd)
         if spec.watchdog_s:
             env["WATCHDOG_USEC"] = str(int(spec.watchdog_s * 1_000_000))
         return env

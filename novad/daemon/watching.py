@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from novad.core.messages import Event, Ready, Unhealthy
 from novad.core.spec import Probe, ProcessSpec
+from novad.host.notify import NotifyPipe
 from novad.host.output import Output
 from novad.host.probe import Checking, LineSearch, Probing, Surroundings
 
@@ -35,6 +36,7 @@ class Watching:
         self.seen: dict[str, str] = {}
         self._probing: dict[str, Probing] = {}
         self._checking: dict[str, Checking] = {}
+        self._pipes: dict[str, NotifyPipe] = {}
 
     def watch(self, spec: ProcessSpec, incarnation: int, probe: Probe | None) -> None:
         """Probe a starting child until all kinds hold."""
@@ -50,6 +52,8 @@ class Watching:
         self._probing[name] = probing
         if probe.log is not None:
             self._search_log(name, probe.log, probing)
+        if probe.notify_fd is not None:
+            self._saw(name, f"notify: no newline yet on descriptor {probe.notify_fd}")
         if probe.notify:
             self._saw(name, "notify: READY=1 has not come yet")
 
@@ -75,6 +79,18 @@ class Watching:
         if probing is not None:
             probing.fulfil("notify")
 
+    def open_pipe(self, name: str) -> int:
+        """The child's end of a pipe for its newline; the caller closes it after the spawn. Raises `OSError`."""
+        self._close_pipe(name)
+        pipe = NotifyPipe(lambda: self._probing[name].fulfil("notify_fd") if name in self._probing else None)
+        self._pipes[name] = pipe
+        return pipe.child_fd
+
+    def _close_pipe(self, name: str) -> None:
+        pipe = self._pipes.pop(name, None)
+        if pipe is not None:
+            pipe.close()
+
     def check_health(self, spec: ProcessSpec, incarnation: int) -> None:
         """Check a ready child again and again."""
         assert spec.health is not None
@@ -86,6 +102,7 @@ class Watching:
 
     def end(self, name: str) -> None:
         """No more probes and checks."""
+        self._close_pipe(name)
         for watching in (self._probing.pop(name, None), self._checking.pop(name, None)):
             if watching is not None:
                 watching.close()

@@ -24,8 +24,9 @@ class Command:
     """What to execute. `argv[0]` is searched in the PATH of `env`; `stdout` and `stderr` are descriptors.
 
     `limits` are soft limits by the numbers of `resource`; `listen` are names and descriptors of listening sockets,
-    which the child finds as 3, 4, 5 ... (sd_listen_fds(3)). `terminal` is the path of a terminal that becomes the
-    controlling one of the new session.
+    which the child finds as 3, 4, 5 ... (sd_listen_fds(3)); `placed` are other descriptors by the number that the
+    child finds them under, which must be one that `reserve_descriptors` keeps free. `terminal` is the path of a
+    terminal that becomes the controlling one of the new session.
     """
 
     argv: Sequence[str]
@@ -38,6 +39,7 @@ class Command:
     nice: int = 0
     listen: Sequence[tuple[str, int]] = ()
     terminal: str = ""
+    placed: Mapping[int, int] = field(default_factory=dict)
 
 
 class SpawnError(Exception):
@@ -55,7 +57,7 @@ TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTB
 def spawn(command: Command) -> int:
     """The pid of the new process, the leader of its own session and group. Raises `SpawnError`."""
     try:
-        with _soft_limits(command.limits), _passed(command.listen):
+        with _soft_limits(command.limits), _under_numbers(_places(command)):
             child = _popen(command)
     except OSError as error:
         raise SpawnError(_explain(command, error), error.errno not in TEMPORARY) from error
@@ -93,7 +95,7 @@ def _popen(command: Command) -> subprocess.Popen[bytes]:
         steps.append("export LISTEN_PID=$$")
         env["LISTEN_FDS"] = str(len(command.listen))
         env["LISTEN_FDNAMES"] = ":".join(name for name, _ in command.listen)
-        fds += range(FIRST_PASSED, FIRST_PASSED + len(command.listen))
+    fds += _places(command)
     if command.terminal:
         # A session without a terminal gets the first one that its leader opens.
         steps.append('exec <>"$0" >&0 2>&0')
@@ -113,18 +115,23 @@ def _popen(command: Command) -> subprocess.Popen[bytes]:
     )
 
 
+def _places(command: Command) -> dict[int, int]:
+    """Descriptors of ours by the number that the child finds them under."""
+    sockets = {FIRST_PASSED + index: fd for index, (_, fd) in enumerate(command.listen)}
+    return {**sockets, **command.placed}
+
+
 @contextlib.contextmanager
-def _passed(listen: Sequence[tuple[str, int]]) -> Iterator[None]:
-    """The sockets have the numbers that the child must find them under, for the moment of the spawn."""
-    numbers = range(FIRST_PASSED, FIRST_PASSED + len(listen))
-    for number, (_, fd) in zip(numbers, listen, strict=True):
+def _under_numbers(places: Mapping[int, int]) -> Iterator[None]:
+    """The descriptors have the numbers that the child must find them under, for the moment of the spawn."""
+    for number, fd in places.items():
         os.dup2(fd, number, inheritable=False)
     try:
         yield
     finally:
-        if listen:
+        if places:
             null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            for number in numbers:
+            for number in places:
                 os.dup2(null, number, inheritable=False)
             os.close(null)
 

@@ -96,6 +96,33 @@ class NotifySocket:
             pass
 
 
+class NotifyPipe:
+    """Readiness by s6's protocol: one newline on a pipe. End-of-file without one says nothing."""
+
+    def __init__(self, on_ready: Callable[[], None]) -> None:
+        self._read_fd, self.child_fd = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._read_fd, False)
+        self._on_ready = on_ready
+        self._watcher: Watcher | None = Watcher(self._read_fd, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._read_fd, DATAGRAM_BYTES)
+        except BlockingIOError:
+            return
+        if b"\n" in data:
+            self._on_ready()
+        if b"\n" in data or not data:
+            self.close()
+
+    def close(self) -> None:
+        """No more is expected; `child_fd` belongs to whoever spawns. May be called twice."""
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
+            os.close(self._read_fd)
+
+
 def parse(data: bytes) -> dict[str, str]:
     """`KEY=value` lines; anything else in the datagram is ignored, as sd_notify(3) says."""
     lines = data.decode(errors="replace").split("\n")

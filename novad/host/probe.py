@@ -173,7 +173,8 @@ def _tries(probe: Probe, around: Surroundings, timeout_s: float) -> dict[str, Ca
 class Probing:
     """The tries of one incarnation until all kinds hold; then `on_ready()`, once.
 
-    `on_seen(text)` gets what the last failed try saw. `log` and `notify` are fulfilled from outside, by `fulfil`.
+    `on_seen(text)` gets what the last failed try saw. `log`, `notify` and `notify_fd` are fulfilled from outside, by
+    `fulfil`.
     """
 
     def __init__(
@@ -183,7 +184,7 @@ class Probing:
         self._on_seen = on_seen
         self._left: set[str] = set()
         self._greenlets = []
-        for kind in ("notify", "log", "http", "tcp", "exec"):
+        for kind in ("notify", "notify_fd", "log", "http", "tcp", "exec"):
             if getattr(probe, kind):
                 self._left.add(kind)
         for kind, attempt in _tries(probe, around, TRY_S).items():
