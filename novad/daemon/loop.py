@@ -214,8 +214,9 @@ class Daemon:
         if fields.get("READY") == "1":
             self.supervisor.effects.watching.said_ready(name)
         events: list[Event] = []
-        if "STATUS" in fields:
-            events.append(Said(incarnation, fields["STATUS"][:200]))
+        said = _what_it_says(fields, self.supervisor.processes[name].status_text)
+        if said is not None:
+            events.append(Said(incarnation, said))
         if fields.get("WATCHDOG") == "1":
             events.append(Pinged(incarnation))
         for key, kind in (("WATCHDOG_USEC", WatchdogSet), ("EXTEND_TIMEOUT_USEC", Extended)):
@@ -334,3 +335,17 @@ class Daemon:
         self.changes.refresh()
         self.journal.write("reload", added=found.added, removed=found.removed, changed=list(found.changed))
         return [*running, *fresh]
+
+
+RELOADING, STOPPING = "reloading", "stopping"
+
+
+def _what_it_says(fields: dict[str, str], before: str) -> str | None:
+    """The line for humans after a notification (sd_notify(3)); None where it stays."""
+    if "STATUS" in fields:
+        return fields["STATUS"][:200]
+    if fields.get("RELOADING") == "1":
+        return RELOADING
+    if fields.get("STOPPING") == "1":
+        return STOPPING
+    return "" if fields.get("READY") == "1" and before == RELOADING else None

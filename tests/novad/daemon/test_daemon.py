@@ -191,6 +191,25 @@ def test_readiness_by_a_newline_on_a_descriptor_as_s6_has_it(daemon: Any) -> Non
             daemon.spec("a", "sh", "-c", script, ready=Probe(notify_fd=5)), silent)))  # fmt: skip
 
 
+def test_a_service_says_that_it_reloads_and_for_how_long(daemon: Any, eventually: Eventually) -> None:
+    program = """
+import os, signal, socket
+n = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+say = lambda text: n.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+signal.signal(signal.SIGHUP, lambda *_: say("RELOADING=1"))
+signal.signal(signal.SIGUSR1, lambda *_: say("READY=1"))
+say("READY=1")
+while True:
+    signal.pause()
+"""
+    client = daemon.up(daemon.spec("a", sys.executable, "-c", program, ready=Probe(notify=True)))
+    client.ask("signal", names=["a"], signal="HUP")
+    eventually(lambda: row(client, "a")["status_text"] == "reloading")
+    assert row(client, "a")["state"] == "ready"
+    client.ask("signal", names=["a"], signal="USR1")
+    eventually(lambda: row(client, "a")["status_text"] is None)
+
+
 def test_a_notification_of_a_stranger_changes_nothing(daemon: Any) -> None:
     daemon.start()
     client = daemon.client()
