@@ -6,10 +6,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from novad.core.process import Exit
+from novad.core.process import Exit, describe
+from novad.daemon import log_tail
 from novad.host.journal import Journal
 
 KEPT = 10
+# So many equal deaths in a row are one repeating crash.
+ALIKE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,21 @@ class History:
 
     def _keep(self, name: str, past: PastExit) -> None:
         self._exits.setdefault(name, deque(maxlen=KEPT)).appendleft(past)
+
+    def repeating(self, name: str, path: str) -> str | None:
+        """`exit 1: KeyError: 'vcpus'` when the last three children ended alike, unasked, with the same last error line.
+
+        `path` is the log of `name`.
+        """
+        last = self.of(name)[:ALIKE]
+        ends = {(past.ended.code, past.ended.signal) for past in last}
+        if len(last) < ALIKE or len(ends) > 1 or any(past.ended.asked or past.ended.is_clean for past in last):
+            return None
+        lines = {tuple(log_tail.last_lines(path, past.log_position, 1)) for past in last}
+        if len(lines) > 1:
+            return None
+        line = next(iter(lines))
+        return ": ".join([describe(last[0].ended), *line])
 
     def forget(self, name: str) -> None:
         self._exits.pop(name, None)

@@ -296,6 +296,7 @@ class Daemon:
             "argv": list(process.spec.argv),
             "cwd": process.spec.cwd,
             "exits": [self._exit_row(name, past) for past in self.supervisor.history.of(name)],
+            "repeating": self.supervisor.history.repeating(name, process.spec.log.path),
             "failures": process.failures,
             "give_up_after": process.spec.give_up_after,
             "hurts": [

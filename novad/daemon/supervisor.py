@@ -245,6 +245,10 @@ class Supervisor:
         output = self.effects.outputs[new.spec.name]
         self.history.add(new.spec.name, PastExit(new.exit, old.pid, clock.wall(), output.file.position()))
         output.note(report.exit_text(new.exit))
+        repeating = self.history.repeating(new.spec.name, new.spec.log.path)
+        if repeating is not None:
+            output.note(f"the same crash again and again: {repeating}")
+            self._journal.write("repeating", name=new.spec.name, crash=repeating)
 
     def _note(self, old: Process, new: Process) -> None:
         self._journal.write(

@@ -135,6 +135,16 @@ def test_each_way_not_to_start_is_named(daemon: Any, content: str, mode: int, sa
     assert path in note
 
 
+def test_crashes_that_differ_are_not_called_the_same(daemon: Any) -> None:
+    daemon.start()
+    client = daemon.client()
+    spec = daemon.spec("a", "sh", "-c", "echo $$ >&2; exit 3", backoff=Backoff(0.01, 0.02))
+    client.ask("up", cluster=to_json(daemon.cluster(spec)))
+    client.ask("wait", **{"for": "ready"})
+    [why] = client.ask("why")["processes"]
+    assert (why["state"], why["repeating"]) == ("failed", None)
+
+
 def test_a_crash_loop_gives_up_and_tells_why(daemon: Any) -> None:
     daemon.start()
     client = daemon.client()
@@ -145,6 +155,8 @@ def test_a_crash_loop_gives_up_and_tells_why(daemon: Any) -> None:
     assert why["state"] == "failed"
     assert [item["exit_code"] for item in why["exits"]] == [3] * 5
     assert [item["lines"] for item in why["exits"]] == [["bad luck"]] * 5
+    assert why["repeating"] == "exit 3: bad luck"
+    assert sum("the same crash again and again: exit 3: bad luck" in line for line in daemon.log("a")) == 3
     assert daemon.text("a") == ["trying"] * 5
 
 
