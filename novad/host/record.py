@@ -1,4 +1,4 @@
-"""Records on disk: one small file a process and the cluster's definition, replaced atomically.
+"""Records on disk: one small file a process, and the cluster's definition; each is old or new, never half.
 
 They live in the run directory and mean something until the next boot. Nothing is fsynced: what must survive is
 novad's death, not the machine's. A record that cannot be written is not an error: the mark in the environment
@@ -18,6 +18,7 @@ from novad.core.record import Identity, Record
 from novad.host import proc
 
 CLUSTER = "cluster.json"
+BLOCK_BYTES = 4096
 
 
 def write_json(path: str, value: Any) -> None:
@@ -31,6 +32,25 @@ def write_json(path: str, value: Any) -> None:
     finally:
         os.close(fd)
     os.replace(fresh, path)
+
+
+def write_block(path: str, value: Any) -> None:
+    """As `write_json`, in place: one write within one page, which a kill cannot interrupt (only a larger write is
+    looked at for signals, between its pages). A rename costs ext4 0.7 ms, because it flushes the new file first.
+
+    Raises `OSError`.
+    """
+    data = json.dumps(value, separators=(",", ":")).encode()
+    if len(data) > BLOCK_BYTES:
+        write_json(path, value)
+        return
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.pwrite(fd, data.ljust(BLOCK_BYTES), 0)
+        if os.fstat(fd).st_size > BLOCK_BYTES:
+            os.ftruncate(fd, BLOCK_BYTES)
+    finally:
+        os.close(fd)
 
 
 def read_json(path: str) -> Any:
@@ -61,7 +81,7 @@ class Records:
 
     def write(self, item: Record) -> None:
         try:
-            write_json(f"{self._folder}/{item.name}.json", record.to_json(item))
+            write_block(f"{self._folder}/{item.name}.json", record.to_json(item))
         except OSError:
             pass
 
