@@ -152,11 +152,14 @@ def crash_loop(
 ) -> str:
     """The starts keep to the schedule; nobody else feels it; a stop in the delay is immediate."""
     names = {f"v{number}" for number in range(10)}
-    loop = site.shell("loop", "exit 1", give_up_after=1_000_000, backoff=backoff or Backoff())
-    client = site.up(*(site.sleeper(name, **UNTIRING) for name in names))
+    loop = site.shell("loop", "exit 1", give_up_after=1_000_000, autostart=False, backoff=backoff or Backoff())
+    site.start()
+    client = site.client()
+    client.ask("up", cluster=site.cluster(loop, *(site.sleeper(name, **UNTIRING) for name in names)))
+    client.ask("wait", names=sorted(names), **{"for": "ready"})
     pids = {name: ring.pid for name, ring in site.bell.await_all(names, 5).items()}
     cpu_s, until_s = oracle.cpu_s(site.pid), time.monotonic() + seconds
-    client.ask("reload", cluster=site.cluster(loop, *(site.sleeper(name, **UNTIRING) for name in names)))
+    client.ask("start", names=["loop"])
     starts, restarts_s = 0, []
     victim, killed_s = "", 0.0
     while (left_s := until_s - time.monotonic()) > 0:
