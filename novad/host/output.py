@@ -230,7 +230,8 @@ class Stream:
         self._mark = f" {letter} ".encode()
         self._fd = fd
         self._partial = partial
-        self._timer = Timer(PARTIAL_S, self._flush_partial) if partial else None
+        self._partial_since_s = clock.now_s()
+        self._timer = Timer(PARTIAL_S, self._time_out) if partial else None
         self._watcher: Watcher | None = Watcher(fd, self._readable)
 
     def _readable(self) -> None:
@@ -268,8 +269,17 @@ class Stream:
             if self._partial and len(self._partial) + data.find(b"\n") > LINE_BYTES:
                 self._emit_line(self.take_partial() + SPLIT_MARK)
             self._emit(data, len(data) - end - 1)
+            self._partial_since_s = clock.now_s()
         if self._partial and self._timer is None:
-            self._timer = Timer(PARTIAL_S, self._flush_partial)
+            self._timer = Timer(PARTIAL_S, self._time_out)
+
+    def _time_out(self) -> None:
+        """Show a line that has no end for too long; the one that the timer was set for may have ended since."""
+        left_s = self._partial_since_s + PARTIAL_S - clock.now_s()
+        if self._partial and left_s > 0:
+            self._timer = Timer(left_s, self._time_out)
+        else:
+            self._flush_partial()
 
     def _emit(self, data: bytes, tail: int) -> None:
         """The lines of `data`, of which the last `tail` bytes are the beginning of the next line.

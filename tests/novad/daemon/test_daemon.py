@@ -487,3 +487,12 @@ def test_a_log_that_somebody_removed_begins_anew(daemon: Any, eventually: Eventu
     shutil.rmtree(daemon.place.log_dir)
     first = eventually(lambda: os.path.exists(f"{daemon.place.log_dir}/a.log") and daemon.text("a"))[0]
     assert int(first) > 3
+
+
+def test_a_line_that_is_still_young_is_not_split_because_others_before_it_were_unfinished(
+    daemon: Any, eventually: Eventually
+) -> None:
+    daemon.up(daemon.spec("a", "sh", "-c", "while :; do printf 'a\\nb'; sleep 0.01; done"))
+    began_s = time.monotonic()
+    eventually(lambda: time.monotonic() - began_s > 2.5)
+    assert set(daemon.text("a")[1:]) == {"ba"}
