@@ -245,7 +245,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
     "R27",
     "a child begins in a clean state under a dirty parent",
     short={"clients": 20},
-    full={"clients": 200},
+    full={"clients": 100},
     controls={"a descriptor too many": {"clients": 1, "script": "exec 9</dev/null; while :; do sleep 600; done"}},
 )
 def begin_clean(site: Site, clients: int, script: str = "while :; do sleep 600; done") -> str:
