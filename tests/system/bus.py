@@ -1,0 +1,183 @@
+"""A bus under novad: nova-broker, services that count, and a process that sends them work at a steady pace."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from novad.core.spec import Probe, ProcessSpec
+from tests.system.board import require
+from tests.system.site import UNTIRING, Site
+
+ROOT = Path(__file__).parents[2]
+PATHS = {"PYTHONPATH": f"{ROOT}:{ROOT}/services", "PYTHONWARNINGS": "ignore"}
+BROKER = "broker"
+
+
+class Operation(NamedTuple):
+    """What the load says of one call (n even) or cast; times are monotonic."""
+
+    n: int
+    began_s: float
+    ended_s: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What the services' database and file say."""
+
+    counter: int
+    per_operation: Counter[int]
+    executions: Counter[str]
+
+    def lost(self, numbers: range) -> list[int]:
+        return [n for n in numbers if n not in self.per_operation]
+
+    @property
+    def doubled(self) -> list[int]:
+        return [n for n, count in self.per_operation.items() if count > 1]
+
+
+class Bus:
+    """`consumers` are t1, t2 ...; `flags` are those of the consumers."""
+
+    def __init__(self, site: Site, consumers: int, *flags: str) -> None:
+        self.site = site
+        self.folder = site.folder / "state"
+        self.port = port_for_a_restart()
+        self.names = [f"t{number + 1}" for number in range(consumers)]
+        self.client = site.up(self._broker(), *(self._consumer(name, flags) for name in self.names))
+        rings = site.bell.await_all({BROKER, *self.names}, 20)
+        self.pids = {name: ring.pid for name, ring in rings.items()}
+
+    def flags(self, port: int | None = None) -> list[str]:
+        """What leads a process of nova onto this bus, through another port if one is given."""
+        return [
+            f"--broker=amqp://127.0.0.1:{port or self.port}/",
+            f"--broker_password_file={self.folder}/broker/password",
+            f"--state_path={self.folder}",
+        ]
+
+    def _broker(self) -> ProcessSpec:
+        return self._nova(BROKER, f"nova-broker --port={self.port} --state_path={self.folder}")
+
+    def _consumer(self, name: str, flags: tuple[str, ...]) -> ProcessSpec:
+        manager = "--tally_manager=tests.system.tally.Tally"
+        return self._nova(name, f"nova-tally --host={name} {manager} {' '.join((*self.flags(), *flags))}")
+
+    def _nova(self, name: str, words: str) -> ProcessSpec:
+        script = f"exec {sys.executable} -m nova {words}"
+        return self.site.shell(name, script, env=PATHS, ready=Probe(notify=True), **UNTIRING)
+
+    def await_ready(self, name: str) -> None:
+        answer = self.client.ask("wait", names=[name], **{"for": "ready"})
+        require(answer == {"met": True}, f"{name} gets ready again: {answer}")
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to a process that serves; returns when its successor has begun to start."""
+        self.await_ready(name)
+        self.signal(name, signal.SIGKILL)
+        self.await_successor(name)
+
+    def signal(self, name: str, number: int) -> None:
+        os.kill(self.pids[name], number)
+
+    def await_successor(self, name: str) -> None:
+        rings = self.site.bell.await_all({name}, 20)
+        require(name in rings, f"{name} is restarted")
+        self.pids[name] = rings[name].pid
+
+    def effects(self) -> Effects:
+        database = sqlite3.connect(f"file:{self.folder}/nova.sqlite?mode=ro", uri=True, timeout=10)
+        try:
+            (counter,) = database.execute("select value from counter").fetchone()
+            numbers = Counter(n for (n,) in database.execute("select n from effects"))
+        finally:
+            database.close()
+        file = self.folder / "executions"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return Effects(counter, numbers, Counter(line.rpartition(" ")[0] for line in lines))
+
+    def settle(self, operations: int, seconds: float) -> Effects:
+        """The effects, when each of `operations` is there or `seconds` have gone by."""
+        until_s = time.monotonic() + seconds
+        while len((found := self.effects()).per_operation) < operations and time.monotonic() < until_s:
+            time.sleep(0.05)
+        return found
+
+
+class Load:
+    """The process of tests.system.load; ended by the site at the latest."""
+
+    def __init__(self, bus: Bus, operations: int, pace: float, *flags: str, port: int | None = None) -> None:
+        self.operations = operations
+        self._launched = 0
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "tests.system.load", *bus.flags(port),
+                f"--operations={operations}", f"--pace={pace}", *flags,
+            ],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env={**os.environ, **PATHS},
+        )  # fmt: skip
+        self._read = b""
+        bus.site.others.append(self._process)
+
+    def permit(self, operations: int) -> None:
+        """Launch up to the operation of this number."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{operations}\n".encode())
+        self._process.stdin.flush()
+
+    def await_launched(self, operations: int, seconds: float = 30.0) -> None:
+        until_s = time.monotonic() + seconds
+        while self._launched < operations:
+            self._launched = int(self._line(until_s).removeprefix(b"launched "))
+
+    def results(self, seconds: float) -> list[Operation]:
+        """When all have ended. Raises `Violation` when they have not after `seconds`."""
+        until_s = time.monotonic() + seconds
+        while not (line := self._line(until_s)).startswith(b"["):
+            pass
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(10)
+        return [Operation(*values) for values in json.loads(line)]
+
+    def _line(self, until_s: float) -> bytes:
+        assert self._process.stdout is not None
+        while b"\n" not in self._read:
+            left_s = max(0.0, until_s - time.monotonic())
+            readable = select.select([self._process.stdout], [], [], left_s)[0]
+            require(bool(readable), f"operations end ({self._launched} of {self.operations} were launched)")
+            data = os.read(self._process.stdout.fileno(), 1024 * 1024)
+            require(data != b"", f"the load lives (exit {self._process.poll()})")
+            self._read += data
+        line, _, self._read = self._read.partition(b"\n")
+        return line
+
+
+def port_for_a_restart() -> int:
+    """A free port below those that the kernel gives out (ip(7)), so that nobody has it when it is wanted again."""
+    while True:
+        number = random.randrange(10_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", number))
+            except OSError:
+                continue
+        return number
