@@ -50,12 +50,15 @@ def isolated_place(project: Place, namespace: str) -> Place:
 
 @dataclass
 class Owned:
-    """A running cluster and the two lines that tie it to this process. `cluster` is what its daemon has loaded."""
+    """A running cluster and the two lines that tie it to this process. `cluster` is what its daemon has loaded.
+
+    Without a guardian it is somebody else's, and only the connection is ours.
+    """
 
     place: Place
     cluster: Cluster
     link: Link
-    guardian: Guardian
+    guardian: Guardian | None
     is_closed: bool = False
     excused: set[tuple[str, int]] = field(default_factory=set)
 
@@ -88,22 +91,34 @@ class Owned:
     def release(self) -> None:
         """The cluster lives on without an owner."""
         self.is_closed = True
-        self.ask("lease", release=True)
-        self.guardian.dismiss()
+        if self.guardian is not None:
+            self.ask("lease", release=True)
+            self.guardian.dismiss()
         self.link.close()
 
-    def leave(self) -> None:
-        """Give the lease back where others hold one, else take the cluster down."""
-        if self.ask("lease", release=True)["holders"] == 0:
-            self.stop()
-            return
+    def leave(self) -> bool:
+        """Give the lease back where others hold one, else take the cluster down; whether it is down.
+
+        To be called in `alone`, or another owner may join what is just ending.
+        """
+        if self.guardian is not None:
+            if self._is_last():
+                self.stop()
+                return True
+            self.guardian.leave()
         self.is_closed = True
-        self.guardian.leave()
         self.link.close()
+        return False
+
+    def _is_last(self) -> bool:
+        try:
+            return bool(self.ask("lease", release=True)["holders"] == 0)
+        except NovadError:
+            return True
 
     def stop(self, timeout_s: float | None = None, kill: bool = False) -> list[str]:
         """Take the cluster down; what did not die, as text. A daemon that is gone has its rest swept up."""
-        if self.is_closed:
+        if self.is_closed or self.guardian is None:
             return []
         self.is_closed = True
         survivors: list[str] = []
@@ -130,7 +145,8 @@ class Owned:
         """In a child made by fork: the parent is the owner."""
         self.is_closed = True
         self.link.close()
-        self.guardian.abandon()
+        if self.guardian is not None:
+            self.guardian.abandon()
 
 
 def is_unasked(item: Mapping[str, Any]) -> bool:
@@ -166,7 +182,7 @@ def start(
     Raises `ConfigError` before anything runs, `NovadError` where the daemon does not come up.
     """
     where = isolated_place(project, namespace)
-    with one_at_a_time(where):
+    with alone(where), one_at_a_time(where):
         cluster = compile(where)
         prepare(replace(where, state_dir=f"{where.dir}/.novad"))
         prepare(where)
@@ -203,23 +219,49 @@ def joined(where: Place, owner_pid: int | None) -> Link:
 @contextlib.contextmanager
 def one_at_a_time(where: Place) -> Iterator[None]:
     """Holds a lock that all owned clusters of this user share."""
-    folder = Path(where.run_dir).parent
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = locked(str(Path(where.run_dir).parent / LOCK))
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)
 
 
-def attach(project: Place, socket: str) -> tuple[Link, Cluster]:
-    """A link to a cluster that somebody else owns. Raises `NotRunning`."""
-    link = connect(replace(project, socket=socket))
+@contextlib.contextmanager
+def alone(where: Place) -> Iterator[None]:
+    """Holds a lock that the owners of one cluster share: it begins and ends, files included, without the others."""
+    path = f"{where.run_dir}.owners"
+    fd = locked(path)
+    try:
+        yield
+    finally:
+        # Removed while it is held; whoever waits for it sees that and takes a new one.
+        os.unlink(path)
+        os.close(fd)
+
+
+def locked(path: str) -> int:
+    """A descriptor that holds the lock of the file at `path`, which is made if need be."""
+    Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path).st_ino == os.fstat(fd).st_ino:
+                return fd
+        os.close(fd)
+
+
+def attach(project: Place, socket: str | None) -> Owned:
+    """The cluster that listens on `socket`, or else on the project's own. Raises `NotRunning`."""
+    where = replace(project, socket=socket, run_dir=os.path.dirname(socket)) if socket else project
+    link = connect(where)
     data = link.request("spec")["cluster"]
     if data is None:
+        link.close()
         raise NotRunning("the cluster to attach to has nothing loaded", "novad up")
-    return link, cluster_from_json(data)
+    made = Owned(where, cluster_from_json(data), link, None)
+    made.excused = {(entry["name"], item["run"]) for entry, item in made.crashes()}
+    return made
 
 
 def remove_files(where: Place) -> None:

@@ -72,7 +72,9 @@ class Site:
 
     def end(self) -> None:
         for _ in range(20):
-            for seen in self.live() + guardians(self):
+            if not (left := self.live() + guardians(self)):
+                break
+            for seen in left:
                 try:
                     os.kill(seen.pid, signal.SIGKILL)
                 except ProcessLookupError:
@@ -91,4 +93,5 @@ def finished(child: subprocess.Popen[str]) -> tuple[int, str, str]:
 def pytest_argv(*words: str) -> list[str]:
     installed = any(found.name == "novad" for found in entry_points(group="pytest11"))
     plugin = [] if installed else ["-p", "novad.testing.plugin"]
-    return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *plugin, *words]
+    quiet = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    return [sys.executable, "-m", "pytest", *quiet, *plugin, *words]
