@@ -301,19 +301,21 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "wait",
         CONTROL,
-        "Wait until services are ready, stopped or done. Exit 1 when that can no longer happen.",
+        "Wait until services are ready, stopped or done, or until a condition over states and log lines holds: "
+        "SVC.ready, any other state word, SVC.log ~ /regular expression/ (a line written since this command began), "
+        "SVC.flapping (it crashed in the last 5 seconds), with && || ! and parentheses. "
+        "Exit 1 when that can no longer happen.",
         (
-            ("novad wait", "until all are ready"),
             ("novad wait db-sync --for done --timeout 60s", "exit 124 when the time runs out"),
+            ("novad wait 'db.ready && worker.log ~ /consuming/ && !flapping' --hold 2s", "a condition"),
         ),
-        f"{HERE}.control:wait",
+        f"{HERE}.wait:run",
         (
-            services(),
+            click.Argument(["names"], nargs=-1, metavar="[SVC...|CONDITION]", shell_complete=complete_names),
             option(
                 "--for",
                 "condition",
                 type=click.Choice(["ready", "stopped", "done"]),
-                default="ready",
                 help="what to wait for (ready)",
             ),
             seconds("--hold", help="it must hold for TIME without a break"),

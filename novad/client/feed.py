@@ -69,9 +69,10 @@ class Feed:
         known = self.processes.get(name, {})
         self.processes[name] = {**known, **event}
         self._last = (f"{name} {state}", time.monotonic())
-        if self._style is None or state not in ("backoff", "failed") or known.get("state") == state:
+        has_failed = state == "failed" and known.get("state") != state
+        if self._style is None or not (event.get("crashed") or has_failed):
             return []
         how = exit_words(event.get("exit_code"), event.get("signal"))
-        word = "crashed" if state == "backoff" else "failed"
+        word = "failed" if has_failed else "crashed"
         text = f"{SHAPES['failed'][0]} {name} {word}{f': {how}' if how else ''}"
         return [f"{self._paint(text, 'red bold')}  {self._command} why {name}"]

@@ -230,9 +230,13 @@ class Daemon:
             self.survivors.pop(new.spec.name, None)
         if new.state != old.state or new.status_text != old.status_text or new.pid != old.pid:
             row = self.rows([new.spec.name])[0]
-            self.audience.tell(
-                {"type": "state", "from": old.state, "cause": new.cause, "at": clock.wall(), **row}
-            )
+            change = {
+                "from": old.state,
+                "cause": new.cause,
+                "at": clock.wall(),
+                "crashed": report.has_crashed(old, new),
+            }
+            self.audience.tell({"type": "state", **change, **row})
         if self._when_changed is not None:
             self.post(self._when_changed)
             self._when_changed = None

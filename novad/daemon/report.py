@@ -105,6 +105,14 @@ def exit_text(ended: Exit) -> str:
     return f"{describe(ended)} {lived}"
 
 
+def has_crashed(old: Process, new: Process) -> bool:
+    """Whether this change is an end that nobody asked for."""
+    ended = new.exit
+    if ended is None or ended is old.exit or ended.asked:
+        return False
+    return ended.stopped_by_fault or not ended.is_clean
+
+
 def exit_row(ended: Exit, pid: int | None, at: float, lines: Sequence[str]) -> dict[str, Any]:
     """One past child in `why`."""
     return {

@@ -194,3 +194,12 @@ oneshot = true
     assert "\x1b]" not in text
     kept = (project.directory / ".novad/logs/api.log").read_bytes()
     assert b"\x1b]0;owned\x07\x1b[2Jgone\xff\n" in kept
+
+
+def test_a_crash_that_is_restarted_at_once_leaves_a_line_in_the_attached_up(project: Project) -> None:
+    project.write(SLEEPING)
+    up = project.terminal("up")
+    up.expect("2/2 ready")
+    os.kill(project.processes()["api"]["pid"], signal.SIGSEGV)
+    up.expect(r"api crashed: killed by SIGSEGV.*novad why api")
+    assert project.processes()["api"]["restarts"] == 1

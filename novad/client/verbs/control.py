@@ -83,44 +83,6 @@ def spelled(name: str) -> str:
     return signal_name(int(name)) if name.isdigit() else f"SIG{name.upper().removeprefix('SIG')}"
 
 
-def wait(app: App, names: tuple[str, ...], condition: str, hold: float | None, timeout: float | None) -> int:
-    deadline = Deadline(timeout)
-    with app.link() as link:
-        code = wait_until(app, link, list(names), condition, deadline, None if hold else {})
-        if code or not hold:
-            return code
-        return hold_for(app, link, names, condition, hold, deadline)
-
-
-def hold_for(
-    app: App, link: Link, names: tuple[str, ...], condition: str, hold_s: float, deadline: Deadline
-) -> int:
-    """Waits until `condition` has held for `hold_s` without a break, by the pushed state changes."""
-    snapshot = link.request("subscribe", states=True, lines=None)
-    chosen = {item["name"] for item in link.request("status", names=list(names), usage=False)["processes"]}
-    states = {item["name"]: item["state"] for item in snapshot["processes"] if item["name"] in chosen}
-    held_from_s = time.monotonic()
-    while True:
-        holds = all(state == condition or (condition == "ready" and state == "done") for state in states.values())
-        now_s = time.monotonic()
-        if not holds:
-            held_from_s = now_s
-        if holds and now_s - held_from_s >= hold_s:
-            return answer(app, {"met": True}, f"{condition} for {duration(hold_s)}: {', '.join(sorted(states))}")
-        left_s = deadline.left_s()
-        if left_s == 0.0:
-            unmet = [
-                {"name": name, "state": state, "note": ""} for name, state in states.items() if state != condition
-            ]
-            return tell_unmet(app, unmet, condition, TIMED_OUT)
-        patience_s = held_from_s + hold_s - now_s if holds else left_s
-        event = link.next_event(min(value for value in (patience_s, left_s, 60.0) if value is not None))
-        if event and event.get("type") == "state" and event["name"] in states:
-            states[event["name"]] = event["state"]
-            if event["state"] != condition:
-                held_from_s = time.monotonic()
-
-
 def down(app: App, timeout: float | None, kill: bool) -> int:
     try:
         link = app.link()
