@@ -14,6 +14,7 @@ import time
 
 from nova import green
 from nova.rpc.errors import LinkClosed, LinkLost, RPCTimeout
+from nova.rpc.sweep import Sweep
 from nova.rpc.topology import Plan
 from nova.rpc.transport import Delivery, Handler, Message, Opener, Post, Session
 
@@ -41,6 +42,7 @@ class Link:
         self._handler = handler
         self._open = opener
         self._posts: dict[Post, None] = {}
+        self._sweep = Sweep(self._expire)
         self._owner: green.GreenThread | None = None
         self._is_ready = False
         self._came_up = green.Event()
@@ -84,16 +86,23 @@ class Link:
         """
         if self.is_closed():
             raise LinkClosed(f"{self.name}: closed")
-        post = Post(message)
+        post = Post(message, time.monotonic() + timeout_s)
         self._posts[post] = None
+        self._sweep.note(post.due_s)
         try:
             if self.session is not None:
                 self.session.post(post)
-            if not post.wait(timeout_s):
-                state = self.reason or "the broker has not confirmed it"
-                raise RPCTimeout(f"{self.name}: not accepted in {timeout_s:g} s: {state}; outcome unknown")
+            post.wait()
         finally:
             del self._posts[post]
+
+    def _expire(self, now_s: float) -> float | None:
+        """Give up the posts that are due; the next time to do so."""
+        for post in self._posts:
+            if post.due_s <= now_s:
+                state = self.reason or "the broker has not confirmed it"
+                post.settle(RPCTimeout(f"{self.name}: not accepted in time: {state}; outcome unknown"))
+        return min((post.due_s for post in self._posts if post.due_s > now_s), default=None)
 
     def wait_writable(self, timeout_s: float) -> bool:
         """Wait while the broker takes nothing; True as well without a connection, since nothing is written
@@ -129,6 +138,7 @@ class Link:
         if self.is_closed():
             return
         self._closing.send()
+        self._sweep.stop()
         if self.session is not None:
             self.session.close(timeout_s)
         if self._owner is not None and self._owner is not green.getcurrent():

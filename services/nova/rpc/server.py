@@ -29,6 +29,7 @@ from nova.rpc.runner import Outcome, Runner
 from nova.rpc.sweep import Sweep
 from nova.rpc.topology import FANOUT, HOST, HOST_NESTED, LANES, SUSPECTS
 from nova.rpc.transport import Delivery, Message, Opener
+from nova.rpc.workers import Workers
 
 LOG = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Server:
         self._running: dict[str, Call] = {}
         self._replacing: dict[str, green.Event] = {}
         self._answered = Answered()
+        self._workers = Workers()
         self._sweep = Sweep(self._say_alive)
         self._exchange: str = FLAGS.control_exchange
         plan = topology.server_plan(
@@ -151,7 +153,7 @@ class Server:
 
     def _spawn(self, work: Callable[..., None], *args: Any) -> None:
         self._busy += 1
-        green.spawn_n(self._work, work, *args)
+        self._workers.spawn(self._work, work, *args)
 
     def _work(self, work: Callable[..., None], *args: Any) -> None:
         try:

@@ -46,17 +46,21 @@ class Delivery:
 
 
 class Post:
-    """A message that the broker must have before `wait` returns; sent again on each new connection until then."""
+    """A message that the broker must have before `wait` returns; sent again on each new connection until then.
 
-    __slots__ = ("_settled", "error", "message")
+    `due_s` is the monotonic time at which its owner gives it up.
+    """
 
-    def __init__(self, message: Message) -> None:
+    __slots__ = ("_settled", "due_s", "error", "message")
+
+    def __init__(self, message: Message, due_s: float) -> None:
         self.message = message
+        self.due_s = due_s
         self.error: RpcError | None = None
         self._settled = green.Event()
 
     def settle(self, error: RpcError | None = None) -> None:
-        """The broker has it, or refused it for good."""
+        """The broker has it, or refused it for good, or nobody waits any longer."""
         if not self._settled.ready():
             self.error = self.error or error
             self._settled.send()
@@ -64,15 +68,11 @@ class Post:
     def is_settled(self) -> bool:
         return bool(self._settled.ready())
 
-    def wait(self, timeout_s: float | None) -> bool:
-        """False if the broker has not answered after `timeout_s`. Raises its answer where that is an error."""
-        if not self._settled.ready():
-            self._settled.wait(timeout_s)
-        if not self._settled.ready():
-            return False
+    def wait(self) -> None:
+        """Until it is settled. Raises the answer where that is an error."""
+        self._settled.wait()
         if self.error is not None:
             raise self.error
-        return True
 
 
 class Handler(Protocol):

@@ -28,7 +28,7 @@ _NUMBERS = (int, float)  # and not bool, which is an int to isinstance
 ALIVE = b'{"alive":true}'
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-_decode = json.JSONDecoder().decode
+_decoder = json.JSONDecoder()
 
 
 @dataclass(slots=True)
@@ -126,7 +126,10 @@ def decode_reply(body: bytes) -> dict[str, Any]:
 
 def _decode_object(body: bytes) -> dict[str, Any]:
     try:
-        value = _decode(body.decode())
+        text = body.decode()
+        value, end = _decoder.raw_decode(text) if text.startswith("{") else (None, -1)
+        if end != len(text):
+            value = _decoder.decode(text)  # white space around it; to look for that costs as much again
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"no JSON: {error}") from error
     if not isinstance(value, dict):
