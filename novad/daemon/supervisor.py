@@ -199,13 +199,21 @@ class Supervisor:
         while (due_s := self.next_deadline_s()) is not None and due_s <= now_s:
             self.apply(heapq.heappop(self._deadlines)[1], Tick())
 
+    def _push_deadline(self, due_s: float, name: str) -> None:
+        """What is no deadline any more stays in the heap until it is due, or until there is too much of it."""
+        heapq.heappush(self._deadlines, (due_s, name))
+        if len(self._deadlines) > 64 + 4 * len(self.processes):
+            due = ((next_deadline_s(process), name) for name, process in self.processes.items())
+            self._deadlines = [(at_s, name) for at_s, name in due if at_s is not None]
+            heapq.heapify(self._deadlines)
+
     # -- changes
 
     def _changed(self, old: Process, new: Process) -> None:
         name = new.spec.name
         due_s = next_deadline_s(new)
         if due_s is not None and due_s != next_deadline_s(old):
-            heapq.heappush(self._deadlines, (due_s, name))
+            self._push_deadline(due_s, name)
         if new.exit is not None and new.exit is not old.exit:
             self._remember_exit(old, new)
         self._count(_is_getting_ready(old), _is_getting_ready(new))

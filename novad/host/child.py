@@ -82,7 +82,7 @@ class Children:
         self._children: dict[int, Child] = {}
         self._helpers: set[int] = set()
         self._to_examine: list[Child] = []
-        self._marked: list[int] | None = None
+        self._marked: dict[str | int, list[int]] | None = None
         self._pid = os.getpid()
 
     def add(self, name: str, incarnation: int, pid: int, mark: str) -> Child:
@@ -267,8 +267,8 @@ class Children:
         if not child.is_dead:
             return ()
         if self._marked is None:
-            self._marked = list(proc.all_pids())
-        return self._marked
+            self._marked = _by_tie()
+        return {*self._marked.get(child.mark, ()), *self._marked.get(child.pid, ())}
 
     def _belongs(self, child: Child, pid: int) -> bool:
         if pid in self._children or pid == self._pid:
@@ -361,3 +361,15 @@ class Children:
 def _is_same(pid: int, started: int) -> bool:
     found = proc.stat(pid)
     return found is not None and found.started == started
+
+
+def _by_tie() -> dict[str | int, list[int]]:
+    """All processes of the machine by what ties them to a leader: mark, session, group. One look serves many."""
+    found: dict[str | int, list[int]] = {}
+    for pid in proc.all_pids():
+        stat = proc.stat(pid)
+        if stat is not None:
+            ties: set[str | int] = {proc.mark(pid, MARK), stat.session, stat.group}
+            for tie in ties:
+                found.setdefault(tie, []).append(pid)
+    return found

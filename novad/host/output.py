@@ -299,6 +299,7 @@ class Stream:
         while len(self._partial) > LINE_BYTES:
             head, self._partial = self._partial[:LINE_BYTES], self._partial[LINE_BYTES:]
             self._emit_line(head + SPLIT_MARK)
+            self._partial_since_s = clock.now_s()
 
     def _emit_line(self, line: bytes) -> None:
         self._output.emit(clock.stamp().encode() + self._mark + line + b"\n")
