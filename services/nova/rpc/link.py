@@ -21,7 +21,7 @@ from nova.rpc.transport import Delivery, Handler, Message, Opener, Post, Session
 LOG = logging.getLogger(__name__)
 
 RETRY_MIN_S = 0.1
-RETRY_MAX_S = 3.0
+RETRY_MAX_S = 1.5  # services work again two seconds after a broker does, and ask it no more than twice a second
 CLOSE_S = 1.0
 
 
