@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from novad.core.spec import Probe, ProcessSpec
+from tests.services.rpc.running import Proxy
 from tests.system.board import require
 from tests.system.site import UNTIRING, Site
 
@@ -52,21 +53,23 @@ class Effects:
 
 
 class Bus:
-    """`consumers` are t1, t2 ...; `flags` are those of the consumers."""
+    """`consumers` are t1, t2 ...; `flags` are those of the consumers, which reach the broker through `proxy`."""
 
-    def __init__(self, site: Site, consumers: int, *flags: str) -> None:
+    def __init__(self, site: Site, consumers: int, *flags: str, is_proxied: bool = False) -> None:
         self.site = site
         self.folder = site.folder / "state"
         self.port = port_for_a_restart()
+        self.proxy = Proxy(("127.0.0.1", self.port)) if is_proxied else None
         self.names = [f"t{number + 1}" for number in range(consumers)]
         self.client = site.up(self._broker(), *(self._consumer(name, flags) for name in self.names))
         rings = site.bell.await_all({BROKER, *self.names}, 20)
         self.pids = {name: ring.pid for name, ring in rings.items()}
 
-    def flags(self, port: int | None = None) -> list[str]:
-        """What leads a process of nova onto this bus, through another port if one is given."""
+    def flags(self) -> list[str]:
+        """What leads a process of nova onto this bus."""
+        port = self.port if self.proxy is None else self.proxy.port
         return [
-            f"--broker=amqp://127.0.0.1:{port or self.port}/",
+            f"--broker=amqp://127.0.0.1:{port}/",
             f"--broker_password_file={self.folder}/broker/password",
             f"--state_path={self.folder}",
         ]
@@ -122,12 +125,12 @@ class Bus:
 class Load:
     """The process of tests.system.load; ended by the site at the latest."""
 
-    def __init__(self, bus: Bus, operations: int, pace: float, *flags: str, port: int | None = None) -> None:
+    def __init__(self, bus: Bus, operations: int, pace: float, *flags: str) -> None:
         self.operations = operations
         self._launched = 0
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", "tests.system.load", *bus.flags(port),
+                sys.executable, "-m", "tests.system.load", *bus.flags(),
                 f"--operations={operations}", f"--pace={pace}", *flags,
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env={**os.environ, **PATHS},
@@ -149,14 +152,16 @@ class Load:
     def results(self, seconds: float) -> list[Operation]:
         """When all have ended. Raises `Violation` when they have not after `seconds`."""
         until_s = time.monotonic() + seconds
-        while not (line := self._line(until_s)).startswith(b"["):
+        while not (line := self._line(until_s)).startswith(b"{"):
             pass
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait(10)
-        return [Operation(*values) for values in json.loads(line)]
+        said = json.loads(line)
+        require(said["left"] == 0, f"nobody waits when all have ended: {said['left']}")
+        return [Operation(*values) for values in said["operations"]]
 
     def _line(self, until_s: float) -> bytes:
         assert self._process.stdout is not None

@@ -2,8 +2,9 @@
 
 Operation n is a call of `add(n)` if n is even, a cast if it is odd; each has a greenlet of its own, so that one
 that waits holds up no other. How many may be launched is read from stdin, a number a line, each replacing the
-one before; `launched N` is written on the way, and a line of JSON at the end: for each operation n, when it
-began and ended (monotonic, s), and what went wrong, or null.
+one before; `launched N` is written on the way, and a line of JSON at the end: `left`, how many calls and messages
+somebody still waits for, and `operations`: of each its n, when it began and ended (monotonic, s), and what went
+wrong, or null.
 """
 
 from nova import green
@@ -53,11 +54,14 @@ class Load:
                 print("launched", n + 1, flush=True)
         for thread in threads:
             thread.wait()
-        print(json.dumps(self.results), flush=True)
+        caller = rpc._client()
+        left = len(caller._waiting) + len(caller._link._posts)
+        print(json.dumps({"left": left, "operations": self.results}), flush=True)
 
     def _operate(self, n: int) -> None:
         began_s = time.monotonic()
-        self.results.append((n, began_s, time.monotonic(), self._add(n)))
+        error = self._add(n)
+        self.results.append((n, began_s, time.monotonic(), error))
 
     def _add(self, n: int) -> str | None:
         try:

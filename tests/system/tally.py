@@ -20,7 +20,7 @@ from nova.rpc.transport import Delivery
 FLAGS = flags.FLAGS
 flags.DEFINE_float("hold_s", 0.0, "seconds that an operation takes before its effect")
 flags.DEFINE_float("linger_s", 0.0, "seconds that it takes after its effect")
-flags.DEFINE_enum("broken", "", ("", "dedupe", "early-ack"), "what is taken away")
+flags.DEFINE_enum("broken", "", ("", "dedupe", "early-ack", "liar"), "what is taken away")
 
 TABLES = (
     "create table if not exists counter (id integer primary key, value integer not null)",
@@ -53,6 +53,8 @@ class Tally(manager.Manager):
     def add(self, context: object, n: int) -> int:
         """Count `n` once, however often the message comes. The square of `n`."""
         self._note(f"add {n}")
+        if FLAGS.broken == "liar":
+            return n * n
         green.sleep(FLAGS.hold_s)
         self._take_effect(n)
         green.sleep(FLAGS.linger_s)

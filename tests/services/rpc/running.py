@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -97,6 +98,8 @@ class Proxy:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._peers: dict[socket.socket, socket.socket] = {}
         self._is_down = self._is_frozen = self._is_closed = False
+        self._deaf: set[bool] = set()
+        self._byte_every_s = 0.0
         self._cut_after: int | None = None
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -118,6 +121,22 @@ class Proxy:
         """Nothing passes, nothing ends: a black hole."""
         self._is_frozen = is_frozen
 
+    def deafen(self, *to_broker: bool) -> None:
+        """Nothing passes towards the broker (True), or from it (False), and nothing ends; () hears again."""
+        self._deaf = set(to_broker)
+
+    def trickle(self, byte_every_s: float) -> None:
+        """One byte passes at a time; 0: all at once again."""
+        self._byte_every_s = byte_every_s
+
+    def reset(self) -> None:
+        """Every connection ends with RST instead of FIN (SO_LINGER of 0, socket(7))."""
+        with self._lock:
+            for end in self._peers:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            for end in list(self._peers):
+                self._drop(end)
+
     def cut_in_mid_frame(self, after_bytes: int) -> None:
         """The next bytes from the broker pass, then the connection ends."""
         self._cut_after = after_bytes
@@ -134,11 +153,13 @@ class Proxy:
             for key, _ in self._selector.select(0.02):
                 if key.fileobj is self._listener:
                     self._accept()
-                elif not self._is_frozen:
+                elif not self._is_frozen and (not key.data) not in self._deaf:
                     with self._lock:
                         self._forward(key.fileobj)
-            if self._is_frozen:
+            if self._is_frozen or self._deaf:
                 threading.Event().wait(0.02)
+            if self._byte_every_s:
+                threading.Event().wait(self._byte_every_s)
 
     def _accept(self) -> None:
         near, _ = self._listener.accept()
@@ -156,7 +177,7 @@ class Proxy:
         if end not in self._peers:
             return
         try:
-            data = end.recv(65536)
+            data = end.recv(1 if self._byte_every_s else 65536)
             if data and self._cut_after is not None and self._selector.get_key(end).data:
                 data, self._cut_after = data[: self._cut_after], None
                 self._peers[end].sendall(data)
