@@ -24,6 +24,7 @@ class Waiter:
     request: wire.Request
     answer: Callable[[], Answer]
     then: Callable[[], None] | None = None
+    forget: Callable[[], None] = lambda: None
     send: Callable[[dict[str, Any]], None] | None = None
 
 
@@ -74,7 +75,8 @@ class Audience:
         """Answer now if there is an answer, else later."""
         if not self._try(waiter):
             self._waiters.append(waiter)
-            waiter.connection.on_close.append(lambda: self._drop_waiter(waiter))
+            waiter.forget = lambda: self._drop_waiter(waiter)
+            waiter.connection.on_close.append(waiter.forget)
 
     def _drop_waiter(self, waiter: Waiter) -> None:
         if waiter in self._waiters:
@@ -96,7 +98,14 @@ class Audience:
 
     def check(self) -> None:
         """Something changed: answer whom that concerns."""
-        self._waiters = [waiter for waiter in self._waiters if not self._try(waiter)]
+        self._waiters = [waiter for waiter in self._waiters if not self._is_answered(waiter)]
+
+    def _is_answered(self, waiter: Waiter) -> bool:
+        answered = self._try(waiter)
+        if answered and waiter.forget in waiter.connection.on_close:
+            # A connection may live for days and ask thousands of times.
+            waiter.connection.on_close.remove(waiter.forget)
+        return answered
 
     def subscribe(self, subscriber: Subscriber) -> None:
         self._subscribers.append(subscriber)
