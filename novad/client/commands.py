@@ -48,6 +48,12 @@ VERBS: tuple[Verb, ...] = (
             option("--no-attach", multiple=True, metavar="SVC", help="do not show the log of SVC"),
             option("--scale", multiple=True, metavar="SVC=N", help="N replicas of SVC"),
             option("-e", "--env", "env", multiple=True, metavar="K=V", help="set a variable for every service"),
+            flag("--watch", help="restart a service when a file that it watches changes"),
+            flag(
+                "--shuffle",
+                help="start what may start at once in random order: finds a missing `after`",
+            ),
+            option("--seed", type=int, metavar="N", help="the same shuffled order again"),
             flag("--explain", help="say why each service is started, and start nothing"),
             flag("--no-keys", help="no single-key commands while attached"),
         ),
@@ -103,7 +109,19 @@ VERBS: tuple[Verb, ...] = (
             services(),
             flag("-w", "--watch", help="repaint in place until q or Ctrl-C"),
             flag("--check", help="exit 3 when something that should be ready is not"),
-            flag("--timeline", help="how the start went, as bars over time"),
+            option(
+                "--timeline",
+                is_flag=False,
+                flag_value="text",
+                type=click.Choice(["text", "html"]),
+                metavar="[=html]",
+                help="how the start went, as bars over time; html: one page that needs nothing else",
+            ),
+            flag(
+                "--env",
+                "environment",
+                help="the variables of the services, where each came from, what differs",
+            ),
             option(
                 "--graph",
                 is_flag=False,

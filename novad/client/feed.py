@@ -64,12 +64,15 @@ class Feed:
         return [format_line(name, line, self._style) for line in sieve.lines(stamped)]
 
     def _state_change(self, event: dict[str, Any]) -> list[str]:
-        """A crash leaves a line with the command that explains it; other changes show in the status line."""
+        """A crash and a restart for a changed file leave a line; other changes show in the status line."""
         name, state = event["name"], event["state"]
         known = self.processes.get(name, {})
         self.processes[name] = {**known, **event}
         self._last = (f"{name} {state}", time.monotonic())
         has_failed = state == "failed" and known.get("state") != state
+        cause = event.get("cause") or ""
+        if self._style is not None and state in ("stopping", "waiting") and cause.endswith(" changed"):
+            return [] if known.get("cause") == cause else [self._paint(f"↻ {name} restarting: {cause}", "yellow")]
         if self._style is None or not (event.get("crashed") or has_failed):
             return []
         how = exit_words(event.get("exit_code"), event.get("signal"))

@@ -32,7 +32,8 @@ class Keys:
             "m": self._mark,
             "\n": self._mark,
             "\r": self._mark,
-            "w": lambda: self._run("why"),
+            "w": self._watch,
+            "y": lambda: self._run("why"),
             "d": self._leave,
             "\x04": self._leave,
             ":": lambda: self._ask("novad ", self._run),
@@ -61,6 +62,17 @@ class Keys:
         processes = self._view.feed.processes.values()
         names = dict.fromkeys(name for item in processes for name in (item["service"], item["name"]))
         self._ask("restart: ", lambda name: self._run(f"restart --no-wait {name}" if name else ""), list(names))
+
+    def _watch(self) -> None:
+        """Switches the restarts for changed files on or off."""
+        try:
+            before = self._link.request("watch", on=None)
+            now = self._link.request("watch", on=not before["on"])
+        except NovadError as error:
+            self._view.say(f"error: {error.message}")
+            return
+        watched = ", ".join(now["names"]) or "nothing: no service has `watch` in nova.toml"
+        self._view.say(f"watching the files of {watched}" if now["on"] else "files are not watched any more")
 
     def _filter(self) -> None:
         self._ask("filter (a regular expression, empty shows all): ", self._set_filter)
@@ -105,4 +117,4 @@ class Keys:
         self._view.insert([self._app.terminal.paint(HELP, "cyan")])
 
 
-HELP = "s status  r restart  / filter  l level  p pause  Enter or m mark  w why  d detach  : command  ? keys"
+HELP = "s status  r restart  / filter  l level  p pause  Enter or m mark  w watch  y why  d detach  : command  ? keys"

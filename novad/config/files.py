@@ -19,6 +19,7 @@ from novad.config.interpolate import Lookup, Unresolved, expand
 from novad.config.report import Fault
 from novad.config.source import Source, Span
 from novad.config.tree import BASE, LOCAL, Layer, Node, build, merge, on_layer, put
+from novad.core import texts
 
 LOCAL_NAME = "nova.local.toml"
 MAX_BYTES = 4 * 1024 * 1024  # nobody writes this much by hand; a wrong path such as a disk image ends here
@@ -58,7 +59,7 @@ class Files:
                 raw = file.read(MAX_BYTES + 1)
             if len(raw) > MAX_BYTES:
                 raise OSError(f"it is larger than {MAX_BYTES // 1024**2} MiB")
-            text = raw.decode("utf-8-sig").replace("\r\n", "\n")
+            text = texts.text(raw)
         except OSError as error:
             reason = error.strerror.lower() if error.strerror else str(error)
             message = f"cannot read {source.shown}: {reason}"

@@ -28,7 +28,7 @@ from novad.config.standin import stand_in
 from novad.config.tree import Node, merge
 from novad.config.validate import Declarations, Declared
 from novad.config.world import Draft, World
-from novad.core import spec
+from novad.core import spec, texts
 
 # A stand-in is accepted the first time; a table inside a wrong table may take a second look.
 MAX_ROUNDS = 4
@@ -188,6 +188,7 @@ class Compilation:
             files=tuple(files.texts),
             profile=request.chosen_profile,
             digest=_digest(request, files),
+            files_digest=texts.digest(files.texts),
             preload=() if request.environ.get("NOVAD_PRELOAD") == "0" else tuple(novad.preload),
             on_crash="stop" if novad.on_crash == "stop" else "restart",
             call=call,

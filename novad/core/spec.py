@@ -176,7 +176,8 @@ class Cluster:
     `config` is the real path of nova.toml, `dir` its directory, `files` all files that were read. `run_dir` is
     short and private (sockets, locks), `state_dir` is `.novad` beside nova.toml. `env` is the environment that
     every process starts from. `digest` identifies the configuration text, so that a client can tell that the
-    files changed since. `preload` lists modules for the template.
+    files changed since; `files_digest` is that of `files` alone, see `novad.core.texts`. `preload` lists modules
+    for the template.
     `overrides` and `scale` are what `up` was told on its command line, for the next compilation to repeat.
     """
 
@@ -192,6 +193,7 @@ class Cluster:
     files: tuple[str, ...] = ()
     profile: str = ""
     digest: str = ""
+    files_digest: str = ""
     preload: tuple[str, ...] = ()
     on_crash: Literal["restart", "stop"] = "restart"
     call: tuple[str, ...] = ()

@@ -271,6 +271,8 @@ class Daemon:
             "namespace": self._place.namespace,
             "config": self._place.config,
             "digest": cluster.digest if cluster else None,
+            "files": list(cluster.files) if cluster else [],
+            "files_digest": cluster.files_digest if cluster else None,
             "profile": cluster.profile if cluster else None,
             "daemon": {
                 "pid": os.getpid(),

@@ -55,6 +55,8 @@ class Supervisor:
         self._parallel = STARTS_PER_CORE * (os.cpu_count() or 1)
         self._getting_ready = 0
         self._queued: dict[str, None] = {}
+        # The turn of each process among those that may start at once; the order of the file without it.
+        self._turns: dict[str, int] = {}
 
     # -- the cluster
 
@@ -141,11 +143,20 @@ class Supervisor:
             names = self._unsettled
             self._unsettled = set()
             self._stop_leaving()
-            for name in [name for name in self.processes if name in names]:
+            for name in sorted((name for name in self.processes if name in names), key=self._turn):
                 if self._may_start(name):
                     self.apply(name, Released())
             if self.cluster is not None and len(self.processes) > len(self.cluster.processes):
                 self._forget_removed()
+
+    def shuffle(self, seed: int) -> None:
+        """From now on, what may start at once starts in the random order that `seed` stands for."""
+        names = sorted(self.processes)
+        random.Random(seed).shuffle(names)
+        self._turns = {name: turn for turn, name in enumerate(names)}
+
+    def _turn(self, name: str) -> int:
+        return self._turns.get(name, 0)
 
     def _may_start(self, name: str) -> bool:
         process = self.processes[name]

@@ -71,6 +71,9 @@ def _up(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
         daemon.journal.write("up", pid=os.getpid(), version=__version__, profile=cluster.profile)
         daemon.supervisor.load(cluster)
         daemon.changes.refresh()
+    seed = argument(request, "seed", int, None)
+    if seed is not None:
+        daemon.supervisor.shuffle(seed)
     changed = not loaded and _is_changed(daemon.supervisor.cluster, cluster)
     names = [] if not argument(request, "start", bool, True) else _to_start(daemon, request)
     if argument(request, "deps", bool, True):

@@ -14,7 +14,8 @@ from novad.core.errors import NotRunning
 from novad.core.spec import cluster_from_json
 
 
-def show_timeline(app: App, processes: list[dict[str, Any]]) -> int:
+def show_timeline(app: App, document: dict[str, Any], style: str) -> int:
+    processes = document["processes"]
     changes = last_run(app.place().state_dir)
     chosen = [item["name"] for item in processes]
     changes = [change for change in changes if change.name in chosen]
@@ -23,6 +24,11 @@ def show_timeline(app: App, processes: list[dict[str, Any]]) -> int:
         app.print_json({"changes": rows})
         return 0
     terminal = app.terminal
+    if style == "html":
+        from novad.client.render.timeline_page import page
+
+        terminal.out(page(changes, chosen, time.time(), f"{document['project']}, {document['namespace']}"))
+        return 0
     width = terminal.width() if terminal.out_is_terminal else 100
     terminal.out("\n".join(timeline(changes, chosen, time.time(), width, terminal.paint)))
     return 0

@@ -28,19 +28,22 @@ def run(app: App, dry_run: bool, yes: bool, adopt_env: bool) -> int:
         if not app.options.json:
             lines = difference_lines(difference, app.terminal.paint, app.config_name())
             app.terminal.out("\n".join(lines))
-        if dry_run or not is_change(difference):
+        if dry_run:
             return 0
+        if not is_change(difference):
+            # The daemon hears of it all the same: a remark in the file, or another file, is part of what is in force.
+            return apply(app, link, data, quiet=True)
         if not yes and not app.options.json and not confirmed(app):
             app.terminal.note("nothing was changed")
             return 0
         return apply(app, link, data)
 
 
-def apply(app: App, link: Link, data: Any) -> int:
+def apply(app: App, link: Link, data: Any, quiet: bool = False) -> int:
     reply = link.request("reload", RELOAD_ANSWER_S, cluster=data, dry_run=False)
     if app.options.json:
         app.print_json(reply)
-    else:
+    elif not quiet:
         app.terminal.note(f"applied; {app.command_name()} status shows the result")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from novad.client.app import App
@@ -14,6 +15,7 @@ from novad.client.render.lines import LineStyle, format_line
 from novad.client.render.paint import clip
 from novad.client.render.status import COLUMNS, status_details, status_table
 from novad.client.render.svstat import svstat
+from novad.core import texts
 from novad.core.errors import NotRunning, UsageError
 
 DETAIL_LINES = 10
@@ -26,7 +28,8 @@ def run(
     names: tuple[str, ...],
     watch: bool,
     check: bool,
-    timeline: bool,
+    timeline: str | None,
+    environment: bool,
     graph: str | None,
     columns: str | None,
     output: str | None,
@@ -41,18 +44,22 @@ def run(
         if watch and not app.options.json:
             return watch_table(app, link, names, chosen)
         document = link.request("status", names=list(names), usage=not (check or timeline or graph))
+        if environment:
+            from novad.client.verbs.environment import show_environments
+
+            return show_environments(app, names, document["processes"])
         if timeline or graph:
-            return picture(app, link, document, graph)
+            return picture(app, link, document, graph, timeline)
         show(app, link, document, names, chosen, output)
     return 3 if check and not all_well(document["processes"]) else 0
 
 
-def picture(app: App, link: Link, document: dict[str, Any], graph: str | None) -> int:
+def picture(app: App, link: Link, document: dict[str, Any], graph: str | None, timeline: str | None) -> int:
     from novad.client.verbs.pictures import show_graph, show_timeline
 
     if graph:
         return show_graph(app, link, document["processes"], graph)
-    return show_timeline(app, document["processes"])
+    return show_timeline(app, document, timeline or "text")
 
 
 def chosen_columns(columns: str | None, output: str | None) -> tuple[str, ...]:
@@ -83,7 +90,22 @@ def show(
     elif names and len(processes) <= DETAIL_MAX and not columns:
         show_details(app, link, processes)
     else:
-        terminal.out("\n".join(status_table(document, terminal.width(), terminal.paint, columns)))
+        lines = status_table(document, terminal.width(), terminal.paint, columns)
+        if has_changed(document):
+            remark = f"config changed on disk: {app.command_name()} reload"
+            lines.insert(1, terminal.paint(remark, "yellow"))
+        terminal.out("\n".join(lines))
+
+
+def has_changed(document: dict[str, Any]) -> bool:
+    """Whether the files that the running definitions come from read differently now."""
+    if not document.get("files_digest"):
+        return False
+    try:
+        found = {path: texts.text(Path(path).read_bytes()) for path in document["files"]}
+    except (OSError, ValueError):
+        return True
+    return texts.digest(found) != document["files_digest"]
 
 
 def show_details(app: App, link: Link, processes: list[dict[str, Any]]) -> None:

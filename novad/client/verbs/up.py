@@ -7,6 +7,7 @@ whatever death. A second `up` attaches to what runs.
 from __future__ import annotations
 
 import os
+import random
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,10 +42,21 @@ class UpOptions:
     attach: tuple[str, ...]
     no_attach: tuple[str, ...]
     no_keys: bool
+    watch: bool
+    seed: int | None
 
 
-def run(app: App, *, scale: tuple[str, ...], env: tuple[str, ...], explain: bool, **given: Any) -> int:
-    options = UpOptions(**given)
+def run(
+    app: App,
+    *,
+    scale: tuple[str, ...],
+    env: tuple[str, ...],
+    explain: bool,
+    shuffle: bool,
+    seed: int | None,
+    **given: Any,
+) -> int:
+    options = UpOptions(**given, seed=seed_of(app, shuffle, seed))
     place = app.place(missing_ok=False)
     running = running_cluster(app)
     cluster = compiled(app, scale, env, running)
@@ -77,6 +89,15 @@ def change(app: App, link: Link, running: Cluster, cluster: Cluster) -> None:
 
 def is_change(difference: dict[str, Any]) -> bool:
     return bool(difference["added"] or difference["removed"] or difference["changed"])
+
+
+def seed_of(app: App, shuffle: bool, seed: int | None) -> int | None:
+    """The seed of a shuffled start, told so that the same order can be had again; None for the usual order."""
+    if not shuffle and seed is None:
+        return None
+    chosen = random.randrange(1_000_000) if seed is None else seed
+    app.terminal.note(f"the order is shuffled; --seed {chosen} gives the same one")
+    return chosen
 
 
 def running_cluster(app: App) -> Cluster | None:
@@ -137,7 +158,12 @@ def bring_up(app: App, link: Link, cluster: Cluster, options: UpOptions, owns: b
     The cluster is loaded first and started after the subscription, so that no event is missed.
     """
     attaches = not options.detach
-    ask = {"cluster": to_json(cluster), "names": list(options.names), "deps": not options.no_deps}
+    ask = {
+        "cluster": to_json(cluster),
+        "names": list(options.names),
+        "deps": not options.no_deps,
+        "seed": options.seed,
+    }
     if owns and attaches:
         link.request("lease")
     say_changed(app, link.request("up", UP_ANSWER_S, start=False, **ask))
@@ -145,6 +171,8 @@ def bring_up(app: App, link: Link, cluster: Cluster, options: UpOptions, owns: b
     shown = shown_logs(rows, cluster, options) if attaches else []
     picture = link.request("subscribe", states=True, lines=shown or None)["processes"]
     reply = link.request("up", UP_ANSWER_S, start=True, **ask)
+    if options.watch:
+        say_watched(app, link.request("watch", UP_ANSWER_S, on=True)["names"])
     events = link.queued_events()
     now = brought_up_to_date(picture, events)
     lines = [event for event in events if event.get("type") == "lines"]
@@ -191,6 +219,14 @@ def shown_logs(rows: list[dict[str, Any]], cluster: Cluster, options: UpOptions)
     if options.no_attach:
         shown -= set(select(options.no_attach, specs, cluster.groups))
     return [item["name"] for item in rows if item["name"] in shown]
+
+
+def say_watched(app: App, names: list[str]) -> None:
+    if names:
+        app.terminal.note(f"watching the files of {', '.join(names)}")
+    else:
+        app.terminal.note("nothing to watch: no service says which files it is made of")
+        app.terminal.note('hint: watch = ["src/**/*.py"] in its table of nova.toml')
 
 
 def say_changed(app: App, reply: dict[str, Any]) -> None:
