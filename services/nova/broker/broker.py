@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nova.broker import dead_letter
 from nova.broker.arguments import QueueArguments, alternate_exchange
+from nova.broker.confirms import Confirms
 from nova.broker.exchange import Binding, Exchange
 from nova.broker.journal import Journal
 from nova.broker.message import Message, facts_of
@@ -83,7 +84,9 @@ class Broker:
         self.connections: dict[Connection, None] = {}
         self.dirty: list[Any] = []  # connections, administrators' too, that the front end must look at
         self.reply_channels: dict[str, Channel] = {}
-        self.confirming: dict[Channel, None] = {}
+        self.confirms = Confirms()
+        # A front end that can have files synced beside the loop says how; `note_synced` is its answer.
+        self.syncer: Callable[[list[int]], None] | None = None
         self.blocked_because: str | None = None
         self.is_disk_full = False  # persistent messages must be refused
         self.journal = journal
@@ -93,7 +96,6 @@ class Broker:
         self._deadlines: list[tuple[float, int, Deadline]] = []
         self._resuming: dict[Connection, None] = {}
         self._dead: deque[tuple[Queue, Message, str]] = deque()
-        self._needs_sync = False
         self.journal_fault: str | None = None
         self._retry_at_s = 0.0
         self.vhosts = {name: VirtualHost(name, self) for name in vhosts}
@@ -177,11 +179,6 @@ class Broker:
 
     # Publishers.
 
-    def confirm_later(self, channel: Channel, needs_sync: bool) -> None:
-        """The channel's confirms leave at the end of the turn, behind the journal."""
-        self.confirming[channel] = None
-        self._needs_sync = self._needs_sync or needs_sync
-
     def _watch_memory(self) -> None:
         limit = self.settings.memory_limit_bytes
         if self.blocked_because is None:
@@ -218,12 +215,12 @@ class Broker:
             connection.resume()
         while True:
             self._bury_all()
-            is_safe = self._flush()
-            confirming, self.confirming = self.confirming, {}
-            for channel in confirming:
-                channel.send_confirms(is_safe)
+            is_written = self._flush()
+            self.confirms.end_turn(is_written, self.syncer is None or self.journal is None)
             if not self._dead:
                 break
+        if self.syncer is not None and self.journal is not None and self.confirms.begin_sync():
+            self.syncer(self.journal.begin_sync())
         self._watch_memory()
 
     def _flush(self) -> bool:
@@ -231,22 +228,33 @@ class Broker:
             return True
         if self.journal_fault is not None and self.now_s < self._retry_at_s:
             return False
-        needs_sync, self._needs_sync = self._needs_sync, False
+        needs_sync = self.confirms.take_needs_sync()
         try:
-            self.journal.flush(needs_sync)
+            self.journal.flush(needs_sync and self.syncer is None)
         except OSError as error:
-            if self.journal_fault is None:
-                LOG.error("the journal cannot be written: %s; persistent messages are refused", error)
-            self.journal_fault = error.strerror or str(error)
-            self.is_disk_full = True
-            self._retry_at_s = self.now_s + RETRY_S
-            self.call_at(self._retry_at_s, lambda: None)
+            self._note_fault(error)
             return False
         if self.journal_fault is not None:
             LOG.warning("the journal is written again")
         self.journal_fault = None
         self.is_disk_full = self.journal.size_bytes >= self.settings.disk_limit_bytes
         return True
+
+    def _note_fault(self, error: OSError) -> None:
+        if self.journal_fault is None:
+            LOG.error("the journal cannot be written: %s; persistent messages are refused", error)
+        self.journal_fault = error.strerror or str(error)
+        self.is_disk_full = True
+        self._retry_at_s = self.now_s + RETRY_S
+        self.call_at(self._retry_at_s, lambda: None)
+
+    def note_synced(self, error: OSError | None) -> None:
+        """What `syncer` was asked for is on disk, or could not be written."""
+        assert self.journal is not None
+        self.journal.end_sync(error is None)
+        if error is not None:
+            self._note_fault(error)
+        self.confirms.end_sync(error is None)
 
     def close(self) -> None:
         """Writes what is left, to the disk. Raises `OSError`."""

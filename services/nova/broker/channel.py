@@ -67,7 +67,7 @@ class Channel:
         self._published = 0  # publications since confirm.select: the last one's tag
         self._confirmed = 0
         self._refused: list[int] = []
-        self._has_stored = False
+        self.has_stored = False  # something that must be kept was published since `take_published`
         self._deadline: Deadline | None = None
         # A publication under way: basic.publish has come, the header perhaps, parts of the body perhaps.
         self._target: Target | None = None
@@ -150,8 +150,8 @@ class Channel:
         self.connection.note_publication()
         if self.is_confirming:
             self._published += 1
-            self.broker.confirm_later(self, facts.is_persistent)
-            self._has_stored = self._has_stored or facts.is_persistent
+            self.broker.confirms.add(self, facts.is_persistent)
+            self.has_stored = self.has_stored or facts.is_persistent
         if not exchange and routing_key.startswith(_REPLY_PREFIX):
             is_routed = self._reply(message)
         else:
@@ -208,19 +208,25 @@ class Channel:
         if self.is_confirming:
             self._refused.append(self._published)
 
-    def send_confirms(self, is_safe: bool) -> None:
-        """Confirms what was published since the last time; not `is_safe`: the journal could not be written."""
-        if not is_safe and self._has_stored:
-            self._send_confirm(protocol.BASIC_NACK, self._published)
-        else:
+    def take_published(self) -> int:
+        """The last publication so far; what must be kept counts anew."""
+        self.has_stored = False
+        return self._published
+
+    def send_confirms(self, is_safe: bool, last: int | None = None) -> None:
+        """Confirms what was published, up to `last` where that is given; not `is_safe`: refuses it."""
+        if last is None:
+            last = self.take_published()
+        if is_safe:
             for tag in self._refused:
+                if tag > last:
+                    break
                 if tag - 1 > self._confirmed:
                     self._send_confirm(protocol.BASIC_ACK, tag - 1)
                 self._send_confirm(protocol.BASIC_NACK, tag)
-            if self._published > self._confirmed:
-                self._send_confirm(protocol.BASIC_ACK, self._published)
-        self._refused.clear()
-        self._has_stored = False
+        if last > self._confirmed:
+            self._send_confirm(protocol.BASIC_ACK if is_safe else protocol.BASIC_NACK, last)
+        self._refused = [tag for tag in self._refused if tag > last]
 
     def _send_confirm(self, method: int, tag: int) -> None:
         is_multiple = tag > self._confirmed + 1
@@ -365,7 +371,7 @@ class Channel:
         self.recover()
         if self._deadline is not None:
             self._deadline.cancel()
-        self.broker.confirming.pop(self, None)
+        self.broker.confirms.forget(self)
 
     # Output.
 

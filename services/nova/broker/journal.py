@@ -23,6 +23,7 @@ from nova.broker.segment import Segment, Stored
 
 SEGMENT_BYTES = 4 * 1024 * 1024  # compacting one takes some 40 ms, in which the broker serves nobody
 COMPACT_BELOW = 0.5  # of a file's bytes alive: compacting it frees at least as much as it writes
+SPARED = 3  # the youngest files: where messages are taken soon, these are empty before it would be worth it
 
 Definition = tuple[str, dict[str, Any]]
 
@@ -37,6 +38,8 @@ class Journal:
         self._segments: dict[Segment, None] = {}
         self._dirty: dict[Segment, None] = {}
         self._unsynced: dict[Segment, None] = {}
+        self._syncing: dict[Segment, None] = {}
+        self._untidy: dict[Segment, None] = {}
         self._restored: list[tuple[Segment, list[Stored]]] = []
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -124,18 +127,41 @@ class Journal:
             for each in list(self._unsynced):
                 each.sync()
                 del self._unsynced[each]
-        self._tidy(dirty)
+        untidy, self._untidy = self._untidy, {}
+        self._tidy([*dirty, *untidy])
+
+    def begin_sync(self) -> list[int]:
+        """The files that the disk may not have whole; they stay open until `end_sync`."""
+        self._syncing, self._unsynced = self._unsynced, {}
+        return [*(each.fd for each in self._syncing), *self.definitions.begin_sync()]
+
+    def end_sync(self, is_done: bool) -> None:
+        """What `begin_sync` named is on disk, or could not be written and must be synced again."""
+        syncing, self._syncing = self._syncing, {}
+        self._untidy.update(syncing)
+        self.definitions.end_sync(is_done)
+        if not is_done:
+            self._unsynced.update(syncing)
 
     def _tidy(self, touched: list[Segment]) -> None:
         """Deletes files without live messages and compacts one that is mostly dead."""
+        is_wasteful = False
         for each in touched:
-            if each is self._current:
+            if each is self._current or each in self._syncing or each not in self._segments:
                 continue
             if each.live <= 0:
                 del self._segments[each]
                 self._unsynced.pop(each, None)
                 each.delete()
-            elif each.live_bytes < COMPACT_BELOW * each.size:
+            else:
+                is_wasteful = is_wasteful or _is_mostly_dead(each)
+        if is_wasteful:
+            self._compact_one()
+
+    def _compact_one(self) -> None:
+        """The oldest that deserves it."""
+        for each in list(self._segments)[:-SPARED]:
+            if _is_mostly_dead(each) and each not in self._syncing:
                 # The data is safe in the file as it is; where there is no room for a copy, a later turn tries.
                 with contextlib.suppress(OSError):
                     each.compact()
@@ -149,6 +175,10 @@ class Journal:
         os.close(self._lock_fd)
 
 
+def _is_mostly_dead(each: Segment) -> bool:
+    return each.live_bytes < COMPACT_BELOW * each.size
+
+
 class Definitions:
     """Exchanges, queues and bindings: JSON lines, the last word on each thing counts."""
 
@@ -159,6 +189,7 @@ class Definitions:
         self._pending: list[bytes] = []
         self._lines = 0
         self._is_synced = True
+        self._is_syncing = False
         good = self._read()
         self._fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.ftruncate(self._fd, good)
@@ -215,7 +246,7 @@ class Definitions:
         """Raises `OSError`; then everything waits on."""
         if not self._pending:
             return
-        if self._lines > 1000 and self._lines > 4 * len(self._things):
+        if self._lines > 1000 and self._lines > 4 * len(self._things) and not self._is_syncing:
             self._rewrite()
             return
         size = os.fstat(self._fd).st_size
@@ -250,6 +281,16 @@ class Definitions:
         if not self._is_synced:
             os.fdatasync(self._fd)
             self._is_synced = True
+
+    def begin_sync(self) -> list[int]:
+        """The file, where it must be synced; it stays open until `end_sync`."""
+        self._is_syncing = not self._is_synced
+        self._is_synced = True
+        return [self._fd] if self._is_syncing else []
+
+    def end_sync(self, is_done: bool) -> None:
+        self._is_synced = self._is_synced and (is_done or not self._is_syncing)
+        self._is_syncing = False
 
     def close(self) -> None:
         os.close(self._fd)

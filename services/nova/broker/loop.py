@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from nova.broker.broker import Broker
 from nova.broker.output import Output
+from nova.broker.syncer import Start, Syncer
 
 LOG = logging.getLogger("nova.broker")
 
@@ -60,8 +61,10 @@ class _Link:
 
 
 class Loop:
-    def __init__(self, broker: Broker, epoll: Callable[[], Any] | None = None) -> None:
-        """`epoll` makes the descriptor where `select.epoll` has been patched away."""
+    def __init__(
+        self, broker: Broker, epoll: Callable[[], Any] | None = None, start_thread: Start | None = None
+    ) -> None:
+        """`epoll` and `start_thread` are the real ones where `select` and `_thread` have been patched."""
         self.broker = broker
         self._epoll = epoll() if epoll is not None else select.epoll()
         self._listeners: dict[int, tuple[socket.socket, Callable[[str], Peer]]] = {}
@@ -69,6 +72,9 @@ class Loop:
         self._fds: dict[Peer, int] = {}
         self._wakers: dict[int, Callable[[], None]] = {}
         self._spare_fd = _spare()
+        self._syncer = Syncer(broker.note_synced, start_thread)
+        self.watch(self._syncer.fileno(), self._syncer.collect)
+        broker.syncer = self._syncer.begin
         broker.now_s = time.monotonic()
 
     def fileno(self) -> int:
@@ -141,6 +147,8 @@ class Loop:
         self._stop_listening()
         for fd, link in list(self._links.items()):
             self._drop(fd, link)
+        self.broker.syncer = None
+        self._syncer.close()
         self._epoll.close()
         if self._spare_fd is not None:
             os.close(self._spare_fd)

@@ -225,12 +225,12 @@ class Process:
         while self._exit_code is None:
             loop.turn(self._timeout_s())
             if self._stop_at_s is not None and (loop.is_quiet or self.broker.now_s >= self._stop_at_s):
-                self._exit_code = self._finish()
+                break
         for number in SIGNALS:
             # The interpreter takes its handlers back before it ends; a second TERM would change the exit code.
             signal.signal(number, signal.SIG_IGN)
         loop.close()
-        return self._exit_code
+        return self._finish() if self._exit_code is None else self._exit_code
 
     def _timeout_s(self) -> float | None:
         timeout_s = self.loop.timeout_s()

@@ -104,13 +104,13 @@ def alive(data: bytes) -> tuple[list[Stored], int]:
 class Segment:
     """An open file; what is added waits in memory until `write`."""
 
-    __slots__ = ("_fd", "_pending", "live", "live_bytes", "path", "pending_bytes", "size")
+    __slots__ = ("_pending", "fd", "live", "live_bytes", "path", "pending_bytes", "size")
 
     def __init__(self, path: Path) -> None:
         """Opens or makes the file. Raises `OSError`."""
         self.path = path
-        self._fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self.size = os.fstat(self._fd).st_size
+        self.fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.size = os.fstat(self.fd).st_size
         self.live = 0  # messages not settled
         self.live_bytes = 0
         self._pending: list[bytes] = []
@@ -148,9 +148,9 @@ class Segment:
         written = 0
         try:
             while written < len(data):
-                written += os.write(self._fd, data[written:])
+                written += os.write(self.fd, data[written:])
         except OSError:
-            os.ftruncate(self._fd, self.size)
+            os.ftruncate(self.fd, self.size)
             raise
         self.size += written
         self._pending.clear()
@@ -158,11 +158,11 @@ class Segment:
 
     def sync(self) -> None:
         """Returns when the disk has it. Raises `OSError`."""
-        os.fdatasync(self._fd)
+        os.fdatasync(self.fd)
 
     def cut(self, length: int) -> None:
         """Drops a damaged tail."""
-        os.ftruncate(self._fd, length)
+        os.ftruncate(self.fd, length)
         self.size = length
 
     def compact(self) -> None:
@@ -181,12 +181,12 @@ class Segment:
         except OSError:
             copy.close()
             raise
-        os.close(self._fd)
-        self._fd, self.size = copy._fd, copy.size
+        os.close(self.fd)
+        self.fd, self.size = copy.fd, copy.size
         self.live, self.live_bytes = copy.live, copy.live_bytes
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
     def delete(self) -> None:
         self.close()

@@ -29,7 +29,8 @@ class Server:
     def __init__(self, broker: Broker, listener: Any) -> None:
         self.broker = broker
         self.address, self.port = listener.getsockname()[:2]
-        self._loop = Loop(broker, green.original("select").epoll)
+        native = green.original("select").epoll, green.original("_thread").start_new_thread
+        self._loop = Loop(broker, *native)
         self._loop.listen(listener, lambda peer: Connection(broker, peer))
         self._greenlet: Any = None
 

@@ -148,9 +148,9 @@ def test_files_of_settled_messages_are_deleted(house: House) -> None:
 
 
 def test_files_that_are_mostly_dead_are_compacted_while_running(house: House) -> None:
-    fill(house.client, 200)
+    fill(house.client, 800)
     full = house.journal.size_bytes
-    for tag in range(1, 201):
+    for tag in range(1, 801):
         house.client.say("basic.get", queue="q")
         if tag % 10:
             house.client.say("basic.ack", delivery_tag=tag)
@@ -158,8 +158,22 @@ def test_files_that_are_mostly_dead_are_compacted_while_running(house: House) ->
     house.client.connection.lost()
     house.broker.end_turn()
     house.again()
-    assert [int(body) for body in house.bodies()] == list(range(9, 200, 10))
+    assert [int(body) for body in house.bodies()] == list(range(9, 800, 10))
     assert all(message.redelivered for message in house.broker.vhosts["/"].queues["q"].backlog)
+
+
+def test_the_youngest_files_are_left_to_empty_by_themselves(house: House) -> None:
+    fill(house.client, 60)
+    files = house.files()
+    assert len(files) == 3
+    for tag in range(1, 61):
+        house.client.say("basic.get", queue="q")
+        if tag % 10:
+            house.client.say("basic.ack", delivery_tag=tag)
+    sizes = [path.stat().st_size for path in files]
+    assert min(sizes[:2]) >= house.segment_bytes
+    house.client.say("basic.ack", delivery_tag=0, multiple=1)
+    assert house.files() == files[2:]
 
 
 def test_definitions_do_not_grow_with_what_is_gone(house: House) -> None:
