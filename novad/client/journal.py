@@ -20,10 +20,10 @@ class Change:
     state: str
 
 
-def last_run(state_dir: str) -> list[Change]:
+def last_run(path: str) -> list[Change]:
     """All state changes since the last end of a daemon."""
     changes: list[Change] = []
-    for line in lines(Path(state_dir) / "journal.jsonl"):
+    for line in lines(Path(path)):
         try:
             event = json.loads(line)
             if event["type"] == "down":

@@ -83,6 +83,31 @@ def keys() -> list[str]:
     return [_name(path) for path, _ in _entries(File, ())]
 
 
+def page() -> str:
+    """docs/nova-toml.md: every key with its kind, its default and its manual entry."""
+    lines = [PAGE_HEAD]
+    for path, field in _entries(File, ()):
+        lines += [f"## `{_name(path)}`", "", f"*{_kind(field).replace('|', 'or')}*{_default(field)}", ""]
+        lines += [textwrap.fill(field["description"], 118), ""]
+        if _name(path) in EXAMPLES:
+            lines += ["```toml", EXAMPLES[_name(path)], "```", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+PAGE_HEAD = """\
+# nova.toml
+
+Every key; this page is made by `scripts/docs` from the model that the compiler uses, and `novad check --explain KEY`
+prints the same entries. NAME stands for a name of yours; `[defaults]` takes the keys of a service, and a
+`[profile.NAME]` those of the whole file.
+"""
+
+
+def _default(field: dict[str, Any]) -> str:
+    default = field.get("default")
+    return "" if default in (None, [], {}, "") else f", default `{_toml(default)}`"
+
+
 def _name(path: Path) -> str:
     return ".".join(map(str, path))
 
@@ -109,9 +134,8 @@ def _definition(table: type[Table]) -> dict[str, Any]:
 
 def _entry(path: Path, field: dict[str, Any]) -> str:
     head = f"{_name(path)}   {_kind(field)}"
-    default = field.get("default")
-    if default not in (None, [], {}, ""):
-        head += f"   default: {_toml(default)}"
+    if _default(field):
+        head += f"   default: {_toml(field['default'])}"
     lines = [head, textwrap.indent(textwrap.fill(field["description"], WIDTH - 4), "    ")]
     if _name(path) in EXAMPLES:
         lines += ["", textwrap.indent(EXAMPLES[_name(path)], "    ")]

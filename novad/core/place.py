@@ -25,6 +25,12 @@ class Place:
     state_dir: str
     log_dir: str
 
+    @property
+    def journal(self) -> str:
+        """The journal of this namespace, as the logs are of one."""
+        suffix = "" if self.namespace == DEFAULT_NAMESPACE else f"-{self.namespace}"
+        return f"{self.state_dir}/journal{suffix}.jsonl"
+
 
 def place(config: str, namespace: str, runtime_dir: str | None, temporary_dir: str, uid: int) -> Place:
     """The place of the cluster of `config`, a real absolute path.

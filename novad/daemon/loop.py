@@ -82,7 +82,7 @@ class Daemon:
         self.survivors: dict[str, list[tuple[int, str]]] = {}
         self.seats: dict[str, Connection] = {}
         self.audience = Audience(self._follow)
-        self.journal = Journal(f"{place.state_dir}/journal.jsonl")
+        self.journal = Journal(place.journal)
         notify_path = f"{place.run_dir}/notify"
         wiring = Wiring(
             place.socket, notify_path, os.path.basename(place.run_dir), {resource.RLIMIT_NOFILE: soft_nofile}

@@ -16,7 +16,7 @@ from novad.core.spec import cluster_from_json
 
 def show_timeline(app: App, document: dict[str, Any], style: str) -> int:
     processes = document["processes"]
-    changes = last_run(app.place().state_dir)
+    changes = last_run(app.place().journal)
     chosen = [item["name"] for item in processes]
     changes = [change for change in changes if change.name in chosen]
     if app.options.json:

@@ -65,7 +65,7 @@ def test_the_journal_is_read_from_the_last_end_on_and_bad_lines_are_passed_over(
     )
     (tmp_path / "journal.jsonl.1").write_text(old)
     (tmp_path / "journal.jsonl").write_text(new)
-    assert last_run(str(tmp_path)) == [Change(3.0, "api", "starting")]
+    assert last_run(str(tmp_path / "journal.jsonl")) == [Change(3.0, "api", "starting")]
     assert last_run(str(tmp_path / "none")) == []
 
 
