@@ -4,11 +4,13 @@ Everything else in a service runs in the hub; while one greenlet computes for ev
 else can. After `--hub_limit` seconds all stacks go to stderr, once for each standstill. Signals
 that the hub does not take are obeyed here: USR1 prints the stacks, QUIT or a second INT ends the process with 3,
 and a TERM or INT that was not taken for `patience_s` ends it with 4. The thread wakes once a second and
-does not wake the hub.
+does not wake the hub. C code that holds the interpreter's lock stops this thread as well: then a timer of
+faulthandler, which needs no lock, prints the stacks.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import time
 from collections.abc import Callable
@@ -65,6 +67,8 @@ class Watchdog:
     def _run(self) -> None:
         while not self._stopped.wait(PERIOD_S):
             self.look()
+            faulthandler.dump_traceback_later(FLAGS.hub_limit + PERIOD_S, file=self._fd)
+        faulthandler.cancel_dump_traceback_later()
 
     def look(self) -> None:
         """One look, as every `PERIOD_S` seconds."""
