@@ -15,7 +15,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import amqp
+from nova.rpc.topology import DEAD_LETTERS
 
 from novad.core.spec import Probe, ProcessSpec
 from tests.services.rpc.running import Proxy
@@ -110,9 +113,39 @@ class Bus:
             numbers = Counter(n for (n,) in database.execute("select n from effects"))
         finally:
             database.close()
+        return Effects(counter, numbers, self.executions())
+
+    def executions(self) -> Counter[str]:
+        """How often each operation has begun (`add 7`)."""
         file = self.folder / "executions"
         lines = file.read_text().splitlines() if file.exists() else []
-        return Effects(counter, numbers, Counter(line.rpartition(" ")[0] for line in lines))
+        return Counter(line.rpartition(" ")[0] for line in lines)
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """The headers of what was buried, taken out of its queue."""
+        password = (self.folder / "broker" / "password").read_text().strip()
+        connection = amqp.Connection(f"127.0.0.1:{self.port}", "nova", password, login_method="PLAIN")
+        connection.connect()
+        with connection:
+            channel, found = connection.channel(), []
+            while (message := channel.basic_get(DEAD_LETTERS, no_ack=True)) is not None:
+                found.append(message.properties["application_headers"])
+        return found
+
+    def await_dead_letters(self, count: int, seconds: float) -> list[dict[str, Any]]:
+        """As `dead_letters`, when there are `count` of them or `seconds` have gone by."""
+        until_s = time.monotonic() + seconds
+        found = self.dead_letters()
+        while len(found) < count and time.monotonic() < until_s:
+            time.sleep(0.1)
+            found += self.dead_letters()
+        return found
+
+    def logs(self) -> str:
+        """What the services wrote."""
+        return "".join(
+            path.read_text(errors="replace") for path in Path(self.site.running.place.log_dir).glob("t*.log")
+        )
 
     def settle(self, operations: int, seconds: float) -> Effects:
         """The effects, when each of `operations` is there or `seconds` have gone by."""

@@ -20,7 +20,7 @@ from nova.rpc.transport import Delivery
 FLAGS = flags.FLAGS
 flags.DEFINE_float("hold_s", 0.0, "seconds that an operation takes before its effect")
 flags.DEFINE_float("linger_s", 0.0, "seconds that it takes after its effect")
-flags.DEFINE_enum("broken", "", ("", "dedupe", "early-ack", "liar"), "what is taken away")
+flags.DEFINE_enum("broken", "", ("", "dedupe", "early-ack", "liar", "graveless"), "what is taken away")
 
 TABLES = (
     "create table if not exists counter (id integer primary key, value integer not null)",
@@ -40,6 +40,17 @@ def _acknowledge_first() -> None:
     Server._serve = hasty  # type: ignore[method-assign]
 
 
+def _bury_nothing() -> None:
+    """What cannot be run is thrown away."""
+
+    def keep_dead(self: Server, *what: object) -> None:
+        return None
+
+    Server._keep_dead = keep_dead  # type: ignore[assignment,method-assign]
+
+
+if FLAGS.broken == "graveless":
+    _bury_nothing()
 if FLAGS.broken == "early-ack":
     _acknowledge_first()
 
