@@ -66,7 +66,7 @@ def _cluster(records: Records) -> Cluster | None:
 
 
 def _marked(supervisor: Supervisor) -> list[Marked]:
-    prefix = supervisor.effects.mark_prefix
+    prefix = supervisor.effects.wiring.mark_prefix
     found = []
     for pid in proc.all_pids():
         mark = proc.mark(pid, MARK)
@@ -89,7 +89,7 @@ def _resume_process(
         item = _unrecorded(spec, item, newest, marked)
     strays = [other.pid for other in marked if other.incarnation != item.incarnation]
     _kill(strays)
-    mark = effects.mark(spec.name, item.incarnation)
+    mark = effects.wiring.mark(spec.name, item.incarnation)
     identity = item.identity
     child = None
     if identity is not None and is_same(identity, mark, MARK):

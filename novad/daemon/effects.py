@@ -7,11 +7,10 @@ spawn) returns it as the next event; what happens later comes in through the mai
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from novad.core.messages import (
@@ -34,49 +33,16 @@ from novad.core.messages import (
 from novad.core.process import Process
 from novad.core.record import Identity
 from novad.core.spec import Cluster, ProcessSpec
+from novad.daemon.birth import Birth, Wiring
 from novad.daemon.watching import Reports, Watching
-from novad.host import proc, stacks
-from novad.host.child import MARK, Child, Children, Hooks
+from novad.host import proc
+from novad.host.child import Child, Children, Hooks
 from novad.host.launch import Command, SpawnError, spawn
 from novad.host.output import Output
 from novad.host.ports import Busy, Ports
 from novad.host.probe import Surroundings
 from novad.host.record import Records, identify
 from novad.host.template import House, Order, Templates
-
-# The names of nova.toml's `limits` are those of setrlimit(2) without RLIMIT_.
-_LIMITS = {
-    name.removeprefix("RLIMIT_").lower(): getattr(resource, name)
-    for name in dir(resource)
-    if name.startswith("RLIMIT_")
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """What children are given of novad: its sockets, the first part of their mark, their soft limits."""
-
-    control_path: str
-    notify_path: str
-    mark: str
-    soft_limits: dict[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Birth:
-    """A child that is about to be started, and its descriptors: lock, stdout, stderr, and others by number."""
-
-    spec: ProcessSpec
-    incarnation: int
-    fds: list[int] = field(default_factory=list)
-    placed: dict[int, int] = field(default_factory=dict)
-
-    def close(self) -> None:
-        """The child has them, or there is none."""
-        while self.fds:
-            os.close(self.fds.pop())
-        while self.placed:
-            os.close(self.placed.popitem()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +57,7 @@ class Effects:
     """Performs the effects of all processes of one cluster."""
 
     def __init__(self, wiring: Wiring, records: Records, reports: Reports) -> None:
-        self._wiring = wiring
+        self.wiring = wiring
         self._records = records
         self._reports = reports
         self.env: dict[str, str] = {}
@@ -104,7 +70,9 @@ class Effects:
         self._live: dict[str, Child] = {}
         self.offers: dict[str, Offer] = {}
         self.watching = Watching(
-            reports, self.outputs, lambda spec, n: self.surroundings(spec.cwd, self.environment(spec, n))
+            reports,
+            self.outputs,
+            lambda spec, n: self.surroundings(spec.cwd, self.wiring.environment(self.env, spec, n)),
         )
 
     def configure(self, cluster: Cluster) -> None:
@@ -115,7 +83,7 @@ class Effects:
     def warm(self, spec: ProcessSpec) -> None:
         """`spec` will be spawned soon: its template can begin to import."""
         if spec.python is not None:
-            self.templates.warm(spec.argv[0], spec.cwd, self.environment(spec, 0))
+            self.templates.warm(spec.argv[0], spec.cwd, self.wiring.environment(self.env, spec, 0))
 
     def add(self, spec: ProcessSpec) -> None:
         """A process that may be spawned from now on."""
@@ -179,7 +147,7 @@ class Effects:
         if failure is not None:
             birth.close()
             return failure
-        command = self._command(birth)
+        command = birth.command(self.wiring, self.env, self.ports.passed(spec))
         if spec.python is not None and not spec.log.pty and not birth.placed:
             order = Order(spec.name, spec.python, command, partial(self._forked, birth, command))
             if self.templates.fork(order):
@@ -231,7 +199,7 @@ class Effects:
 
     def _born(self, birth: Birth, pid: int, said: str) -> Event:
         name = birth.spec.name
-        child = self.children.add(name, birth.incarnation, pid, self.mark(name, birth.incarnation))
+        child = self.children.add(name, birth.incarnation, pid, self.wiring.mark(name, birth.incarnation))
         self._live[name] = child
         self._identify(child, tuple(os.fstat(fd).st_ino for fd in birth.fds[1:]))
         self.outputs[name].note(said)
@@ -260,7 +228,7 @@ class Effects:
     def take(self, name: str, terminal: str, pid: int, with_log: bool) -> Spawned:
         """The offer is taken: `pid`, somebody else's child, is the process now. Raises `OSError`."""
         offer = self.offers[name]
-        child = self.children.adopt(name, offer.incarnation, pid, self.mark(name, offer.incarnation))
+        child = self.children.adopt(name, offer.incarnation, pid, self.wiring.mark(name, offer.incarnation))
         del self.offers[name]
         os.close(offer.lock)
         self._live[name] = child
@@ -284,7 +252,7 @@ class Effects:
 
         Raises `ProcessLookupError`.
         """
-        mark = self.mark(name, incarnation)
+        mark = self.wiring.mark(name, incarnation)
         child = self.children.adopt(name, incarnation, identity.pid, mark)
         self._live[name] = child
         self._identify(child, identity.pipes)
@@ -299,54 +267,11 @@ class Effects:
 
     def adopt_leftovers(self, name: str, incarnation: int, pids: list[int]) -> bool:
         """What a child that died unseen left behind becomes ours to end; False when it is gone by now."""
-        mark = self.mark(name, incarnation)
+        mark = self.wiring.mark(name, incarnation)
         child = self.children.adopt_leftovers(name, incarnation, pids, mark)
         if child is not None:
             self._live[name] = child
         return child is not None
-
-    def _command(self, birth: Birth) -> Command:
-        spec, incarnation = birth.spec, birth.incarnation
-        lock, stdout, stderr = birth.fds
-        return Command(
-            spec.argv,
-            spec.cwd,
-            self.environment(spec, incarnation),
-            stdout,
-            stderr,
-            pass_fds=(lock,),
-            limits={**self._wiring.soft_limits, **{_LIMITS[name]: value for name, value in spec.limits.items()}},
-            nice=spec.nice,
-            listen=self.ports.passed(spec),
-            terminal=os.ttyname(stdout) if spec.log.pty else "",
-            placed=dict(birth.placed),
-        )
-
-    def environment(self, spec: ProcessSpec, incarnation: int) -> dict[str, str]:
-        """Everything that a child of `spec` finds in its environment."""
-        changed: dict[str, str | None] = {**self.env, **spec.env}
-        # The mark comes first: of a preloaded service /proc shows only as much as there is room for.
-        env = {MARK: ""} | {key: value for key, value in changed.items() if value is not None}
-        env["NOVAD_SERVICE"] = spec.service
-        env["NOVAD_REPLICA"] = str(spec.replica)
-        env["NOVAD_SOCKET"] = self._wiring.control_path
-        env["NOTIFY_SOCKET"] = self._wiring.notify_path
-        env[MARK] = self.mark(spec.name, incarnation)
-        env["PYTHONPATH"] = stacks.python_path(env.get("PYTHONPATH"))
-        if spec.ready is not None and spec.ready.notify_fd is not None:
-            env["NOTIFY_FD"] = str(spec.ready.notify_fd)
-        if spec.watchdog_s:
-            env["WATCHDOG_USEC"] = str(int(spec.watchdog_s * 1_000_000))
-        return env
-
-    def mark(self, name: str, incarnation: int) -> str:
-        """What every descendant of a child inherits in its environment: cluster, process, incarnation."""
-        return f"{self.mark_prefix}{name}/{incarnation}"
-
-    @property
-    def mark_prefix(self) -> str:
-        """What all marks of this cluster begin with."""
-        return f"{self._wiring.mark}/"
 
     def _dump_stacks(self, child: Child) -> None:
         shown = self.children.show_stacks(child)

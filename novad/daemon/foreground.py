@@ -76,7 +76,7 @@ def _turn(daemon: Daemon, name: str, with_log: bool) -> Answer:
         "incarnation": offer.incarnation,
         "argv": list(spec.argv),
         "cwd": spec.cwd,
-        "env": effects.environment(spec, offer.incarnation),
+        "env": effects.wiring.environment(effects.env, spec, offer.incarnation),
         "limits": dict(spec.limits),
         "nice": spec.nice,
         "listen": [port for port, _ in effects.ports.passed(spec)],

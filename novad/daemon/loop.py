@@ -17,9 +17,10 @@ from novad.core.process import ALIVE, Process
 from novad.core.spec import Cluster
 from novad.daemon import adoption, log_tail, report, upgrade, verbs
 from novad.daemon.audience import Audience
+from novad.daemon.birth import Wiring
 from novad.daemon.changes import Changes
 from novad.daemon.diff import Difference
-from novad.daemon.effects import Effects, Wiring
+from novad.daemon.effects import Effects
 from novad.daemon.history import PastExit
 from novad.daemon.lease import Lease
 from novad.daemon.supervisor import Supervisor
