@@ -80,6 +80,11 @@ VERBS: tuple[Verb, ...] = (
                 help="exit 1 when a service crashed although the command succeeded (the default)",
                 default=True,
             ),
+            flag("--fail-on-leak", help="exit 1 when the command or a service left something behind; names it"),
+            option(
+                "--report", metavar="DIR", help="write a page with times, crashes and logs, and the logs, to DIR"
+            ),
+            option("--junit", metavar="FILE", help="write a JUnit report with a case per service and phase"),
         ),
     ),
     Verb(

@@ -81,5 +81,4 @@ class Guardian:
 
     def sweep(self) -> bool:
         """End everything of the cluster here and now, by force; whether nothing is left."""
-        mark = f"\0--run-dir\0{self._place.run_dir}\0"
-        return bool(sweep.sweep([cluster_token(self._place), mark, *self._tokens], self._place.run_dir))
+        return sweep.sweep([cluster_token(self._place), *self._tokens], self._place.run_dir)

@@ -20,13 +20,13 @@ class Change:
     state: str
 
 
-def last_run(path: str) -> list[Change]:
-    """All state changes since the last end of a daemon."""
+def last_run(path: str, ended: bool = False) -> list[Change]:
+    """All state changes since the last end of a daemon; `ended`: all there are, of a journal of one run."""
     changes: list[Change] = []
     for line in lines(Path(path)):
         try:
             event = json.loads(line)
-            if event["type"] == "down":
+            if event["type"] == "down" and not ended:
                 changes = []
             elif event["type"] == "state":
                 changes.append(Change(float(event["at"]), str(event["name"]), str(event["state"])))

@@ -281,5 +281,5 @@ def remove_old(where: Place, kind: str = PREFIX) -> None:
 
 
 def end_marked(token: str) -> bool:
-    """Kill every process whose environment or command line holds `token`; whether none is left."""
+    """Kill every process whose environment holds `token`, and what descends from it; whether none is left."""
     return sweep.sweep([token])

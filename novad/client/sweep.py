@@ -1,9 +1,9 @@
 """Ends what is left of a cluster whose owner is gone: the last resort, run by a guardian or by the owner itself.
 
 Stands alone: the standard library's smallest part and nothing of novad, because a guardian starts this file with
-`python -I -S` in the moment of need. Linux only. A process belongs to the cluster when its environment or its
-command line holds one of the tokens, when it descends from one that does, or when it lives in the session of a
-recorded leader. Every pid is pinned by a pidfd and looked at again before it is killed, so that a pid that was
+`python -I -S` in the moment of need. Linux only. A process belongs to the cluster when its environment holds one
+of the tokens, when it descends from one that does, when it lives in the session of a recorded leader, or when it is
+the daemon itself. Every pid is pinned by a pidfd and looked at again before it is killed, so that a pid that was
 given to somebody else meanwhile is left alone.
 """
 
@@ -49,14 +49,17 @@ def leaders(run_dir: str) -> dict[int, int]:
     return found
 
 
-def members(tokens: list[bytes], known: dict[int, int]) -> dict[int, int]:
+def members(tokens: list[str], run_dir: str = "", known: dict[int, int] | None = None) -> dict[int, int]:
     """Pid -> start time of everything alive that belongs to the cluster."""
+    wanted, daemon, known = [os.fsencode(token) for token in tokens], daemon_mark(run_dir), known or {}
     seen = ((int(name), fields_of(name)) for name in os.listdir("/proc") if name.isdigit())
     table = {pid: fields for pid, fields in seen if fields is not None and fields[0] not in b"ZX"}
     found = set()
     for pid, (_, _, session, started) in table.items():
+        environ = read(pid, "environ")
         is_recorded = session in known and started >= known[session]
-        if is_recorded or any(token in read(pid, "environ") + read(pid, "cmdline") for token in tokens):
+        is_daemon = bool(run_dir) and daemon in read(pid, "cmdline")
+        if is_recorded or is_daemon or any(token in environ for token in wanted):
             found.add(pid)
     while grown := {pid for pid, fields in table.items() if fields[1] in found and pid not in found}:
         found |= grown
@@ -96,12 +99,19 @@ def wait_for(fd: int, milliseconds: int) -> None:
     poll.poll(milliseconds)
 
 
+def daemon_mark(run_dir: str) -> bytes:
+    """What the command line of the daemon of `run_dir` holds, and no other one."""
+    return b"\0--run-dir\0" + os.fsencode(run_dir) + b"\0"
+
+
 def sweep(tokens: list[str], run_dir: str = "") -> bool:
-    """Kill everything that holds a token until a look finds nothing; True when nothing is left."""
+    """Kill everything that carries a token or belongs to the daemon of `run_dir`, until a look finds nothing.
+
+    True when nothing is left.
+    """
     known = leaders(run_dir) if run_dir else {}
-    wanted = [token.encode() for token in tokens]
     for _ in range(ROUNDS):
-        found = members(wanted, known)
+        found = members(tokens, run_dir, known)
         if not found:
             return True
         kill(found)
@@ -110,11 +120,10 @@ def sweep(tokens: list[str], run_dir: str = "") -> bool:
 
 def let_the_daemon_end(run_dir: str) -> None:
     """Wait for the daemon of `run_dir`, if one lives, as long as its good order may take."""
-    mark = b"\0--run-dir\0" + os.fsencode(run_dir) + b"\0"
-    for name in os.listdir("/proc"):
-        if name.isdigit() and mark in read(name, "cmdline"):
-            fields = fields_of(name)
-            fd = pinned(int(name), fields[3]) if fields else None
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        if daemon_mark(run_dir) in read(pid, "cmdline"):
+            fields = fields_of(pid)
+            fd = pinned(pid, fields[3]) if fields else None
             if fd is not None:
                 wait_for(fd, GRACE_MS)
                 os.close(fd)
@@ -125,7 +134,7 @@ def main(run_dir: str, cluster_token: str, *command_tokens: str) -> None:
     if command_tokens:
         sweep(list(command_tokens))
     let_the_daemon_end(run_dir)
-    sweep([cluster_token, f"\0--run-dir\0{run_dir}\0", *command_tokens], run_dir)
+    sweep([cluster_token, *command_tokens], run_dir)
     shutil.rmtree(run_dir, ignore_errors=True)
 
 

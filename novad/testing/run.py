@@ -22,15 +22,18 @@ from novad.client import owned
 from novad.client.app import App
 from novad.client.deadline import Deadline
 from novad.client.interrupts import Interrupts
+from novad.client.journal import last_run
 from novad.client.render.progress import header, summary
-from novad.client.render.words import duration, exit_words, plural
+from novad.client.render.words import duration, exit_words
 from novad.client.starting import Outcome, Starting
 from novad.client.startup import Startup
 from novad.client.verbs.up import brought_up_to_date
-from novad.client.verbs.why import report, tell_failures
+from novad.client.verbs.why import report
 from novad.core.errors import NotRunning, NovadError
 from novad.core.place import Place
 from novad.core.spec import Cluster
+from novad.testing import leaks, reports
+from novad.testing.story import Crash, Story, place_of
 
 FAILED, TIMED_OUT, NO_CLUSTER, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 1, 124, 125, 126, 127, 130
 CRASH_LINES = 20
@@ -47,6 +50,9 @@ class RunOptions:
     keep: bool
     timeout: float | None
     fail_on_crash: bool
+    fail_on_leak: bool
+    report: str | None
+    junit: str | None
 
 
 def run(app: App, **given: Any) -> int:
@@ -76,26 +82,47 @@ class Run:
         self.deadline = Deadline(options.timeout)
         self.began_s = time.monotonic()
         self.child: subprocess.Popen[bytes] | None = None
+        self.gate = leaks.LeakGate() if options.fail_on_leak else None
+        self.environ = {**app.environ, **(self.gate.environment() if self.gate else {})}
 
     def execute(self) -> int:
         """The exit code. Raises `ConfigError` before anything was started."""
-        project = self.app.place(missing_ok=False)
-        owned.remove_old(project)
-        self.owned = owned.start(project, owned.fresh_namespace(), self._compile, (self.token,))
-        code = FAILED
         try:
-            code = self._judged(self._come_up() or self._run_command())
-        except NotRunning:
-            code = self._daemon_died()
+            project = self.app.place(missing_ok=False)
+            owned.remove_old(project)
+            began_at = time.time()
+            self.owned = owned.start(project, owned.fresh_namespace(), self._compile, (self.token,))
+            self.story = Story(self.owned.cluster, self.options.command, began_at)
+            return self._live()
         finally:
-            code = self._finish(code)
-        return code
+            if self.gate:
+                self.gate.close()
+
+    def _live(self) -> int:
+        story = self.story
+        story.verdict = "interrupted"
+        try:
+            code = self._come_up()
+            story.code = self._run_command() if code is None else code
+            self._judge()
+        except NotRunning:
+            story.code, story.verdict = NO_CLUSTER, "the daemon of this run died"
+            self.app.terminal.err(f"error: {story.verdict}; everything is ended")
+        except SystemExit as ended:
+            story.code = int(ended.code or 0)
+            raise
+        finally:
+            self._finish()
+        return story.code
 
     def _compile(self, place: Place) -> Cluster:
         return self.app.compiler.compile(
-            place, profile=self.app.profile, overrides={}, taken_ports={}, scale={}, environ=self.app.environ,
+            place, profile=self.app.profile, overrides={}, taken_ports={}, scale={}, environ=self.environ,
             is_isolated=True,
         )  # fmt: skip
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self.began_s
 
     # -- the cluster comes up
 
@@ -103,9 +130,8 @@ class Run:
         """None when everything is ready, else the exit code, with the reason told."""
         cluster, link, terminal = self.owned.cluster, self.owned.link, self.app.terminal
         logs = os.path.relpath(self.owned.place.log_dir, self.owned.place.dir)
-        terminal.note(
-            header(cluster.project, len(cluster.processes), self.app.config_name(), logs, terminal.err_paint)
-        )
+        count, paint = len(cluster.processes), terminal.err_paint
+        terminal.note(header(cluster.project, count, self.app.config_name(), logs, paint))
         picture = link.request("subscribe", states=True, lines=None)["processes"]
         reply = link.request("up", 60.0, cluster=link.request("spec")["cluster"], names=list(self.options.names))
         after = {item.name: tuple(needed.name for needed in item.after) for item in cluster.processes}
@@ -116,26 +142,38 @@ class Run:
         if outcome is Outcome.INTERRUPTED:
             return INTERRUPTED
         if outcome is Outcome.SETTLED and startup.is_good:
-            terminal.note(
-                f"{summary(startup, time.monotonic(), terminal.err_paint)} → {' '.join(self.options.command)}"
-            )
+            said = summary(startup, time.monotonic(), paint)
+            terminal.note(f"{said} → {' '.join(self.options.command)}")
             return None
         unready = [row.name for row in (*startup.failed(), *startup.unsettled())]
-        tell_failures(self.app, link, unready or list(startup.names), CRASH_LINES)
-        terminal.err(f"error: the cluster did not come up{' in time' if outcome is Outcome.TIMED_OUT else ''}")
-        return TIMED_OUT if outcome is Outcome.TIMED_OUT else NO_CLUSTER
+        return self._not_up(unready or list(startup.names), outcome is Outcome.TIMED_OUT)
+
+    def _not_up(self, names: list[str], timed_out: bool) -> int:
+        self.story.rows = self.owned.processes()
+        for entry in self.owned.ask("why", names=names)["processes"]:
+            text = "\n".join(report(self.app, entry, self.story.rows, CRASH_LINES))
+            self.story.unready[entry["name"]] = text
+            self.app.terminal.err(f"\n{text}")
+            self.story.start_crashes += [
+                self._crash(entry, item) for item in entry["exits"][:1] if owned.is_unasked(item)
+            ]
+        self.story.verdict = f"the cluster did not come up{' in time' if timed_out else ''}"
+        self.app.terminal.err(f"error: {self.story.verdict}")
+        return TIMED_OUT if timed_out else NO_CLUSTER
 
     # -- the command
 
     def _run_command(self) -> int:
-        environ = {**self.app.environ, **self.owned.environment()}
+        environ = {**self.environ, **self.owned.environment()}
         outer = self.app.environ.get("NOVAD_RUN")
         environ["NOVAD_RUN"] = f"{outer}:{self.token}" if outer else self.token
         with Interrupts() as interrupts:
+            self.story.command_at = time.time()
             try:
                 self.child = subprocess.Popen(self.options.command, env=environ)
             except OSError as error:
-                self.app.terminal.err(f"error: {self.options.command[0]}: {error.strerror}")
+                self.story.verdict = f"{self.options.command[0]}: {error.strerror}"
+                self.app.terminal.err(f"error: {self.story.verdict}")
                 return NOT_EXECUTABLE
             pidfd = os.pidfd_open(self.child.pid)
             try:
@@ -149,13 +187,16 @@ class Run:
         while True:
             ready = select.select(sources, [], [], self.deadline.left_s())[0]
             if not ready:
-                self.app.terminal.err(f"error: time is up after {duration(time.monotonic() - self.began_s)}")
+                self.story.verdict = f"time was up after {duration(self._seconds())}"
+                self.app.terminal.err(f"error: {self.story.verdict}")
                 return TIMED_OUT
             if self.owned.link.fileno() in ready:
                 self._hear()
             if pidfd in ready:
                 code = child.wait()
-                return code if code >= 0 else 128 - code
+                self.story.command_code = code if code >= 0 else 128 - code
+                self.story.verdict = f"exit {self.story.command_code}" if code else "passed"
+                return self.story.command_code
             if interrupts.fileno() in ready and interrupts.take() and self._interrupted(child, interrupts.count):
                 return INTERRUPTED
 
@@ -172,15 +213,13 @@ class Run:
         for event in self.owned.link.pending_events():
             if event.get("type") == "state" and event["state"] in ("backoff", "failed"):
                 how = exit_words(event.get("exit_code"), event.get("signal")) or event.get("note") or ""
-                at = time.monotonic() - self.began_s
-                self.app.terminal.note(
-                    f"{at:04.1f} {event['name']}  {'crashed' if event['state'] == 'backoff' else 'failed'}  {how}"
-                )
+                word = "crashed" if event["state"] == "backoff" else "failed"
+                self.app.terminal.note(f"{self._seconds():04.1f} {event['name']}  {word}  {how}")
         if self.owned.link.ended:
             raise NotRunning("the daemon died")
 
     def _end_command(self) -> None:
-        """The command and all that it started; politely first."""
+        """The command and all that it started; politely first. What it left when it ended is a leak."""
         child = self.child
         if child is not None and child.poll() is None:
             child.terminate()
@@ -188,51 +227,80 @@ class Run:
                 child.wait(COMMAND_GRACE_S)
             except subprocess.TimeoutExpired:
                 pass
+        elif self.gate:
+            self.story.leaks += leaks.processes(self.token)
         owned.end_marked(self.token)
         if child is not None:
             child.wait()
 
     # -- the end
 
-    def _judged(self, code: int) -> int:
-        """The code, turned to 1 where a service crashed and the command did not notice."""
-        crashes = self.owned.crashes() if self.child is not None else []
-        rows = self.owned.processes() if crashes else []
-        for name in dict.fromkeys(entry["name"] for entry, _ in crashes):
-            entry = next(entry for entry, _ in crashes if entry["name"] == name)
-            self.app.terminal.err("\n" + "\n".join(report(self.app, entry, rows, CRASH_LINES)))
-        if not crashes:
-            return code
-        names = ", ".join(dict.fromkeys(entry["name"] for entry, _ in crashes))
-        self.app.terminal.err(f"error: {plural(len(crashes), 'crash')} that nobody asked for: {names}")
-        return FAILED if code == 0 and self.options.fail_on_crash else code
+    def _judge(self) -> None:
+        """A success is none where a service crashed and the command did not notice."""
+        story = self.story
+        story.rows = self.owned.processes()
+        for entry, item in self.owned.crashes() if self.child is not None else []:
+            story.crashes.append(self._crash(entry, item))
+        for name in story.crashed():
+            crash = story.last_crash(name)
+            assert crash is not None
+            self.app.terminal.err(f"\n{crash.why}")
+        if not story.crashes:
+            return
+        self.app.terminal.err(f"error: crashed, and nobody asked for it: {', '.join(story.crashed())}")
+        if story.code == 0 and self.options.fail_on_crash:
+            story.code, story.verdict = FAILED, f"{', '.join(story.crashed())} crashed"
 
-    def _daemon_died(self) -> int:
-        self.app.terminal.err("error: the daemon of this run died; everything is ended")
-        return NO_CLUSTER if self.child is None or self.child.poll() is None else FAILED
+    def _crash(self, entry: dict[str, Any], item: dict[str, Any]) -> Crash:
+        why = "\n".join(report(self.app, entry, self.story.rows, CRASH_LINES))
+        how = item["error"] or exit_words(item["exit_code"], item["signal"])
+        where = place_of(item["lines"], self.story.cluster.dir)
+        lines = tuple(item["lines"])
+        return Crash(entry["name"], how, item["at"], item["lived_s"], item["was_ready"], lines, why, where)
 
-    def _finish(self, code: int) -> int:
+    def _finish(self) -> None:
+        """Stop, look for leaks, write the reports; in every case."""
+        story, place = self.story, self.owned.place
         self._end_command()
         if self.options.keep and not self.owned.link.ended:
-            return self._keep(code)
-        began_s = time.monotonic()
-        survivors = self.owned.stop(kill=code == TIMED_OUT)
-        for text in survivors:
-            self.app.terminal.err(f"error: it did not die: {text}")
-        self.app.terminal.note(f"stopped in {duration(time.monotonic() - began_s)}")
-        if code == 0 and not survivors:
-            owned.remove_files(self.owned.place)
+            self._keep()
         else:
-            self.app.terminal.note(f"the logs stay in {os.path.relpath(self.owned.place.log_dir)}")
-        return code or (FAILED if survivors else 0)
+            self._stop()
+        if self.gate and not self.options.keep:
+            self._judge_leaks(self.gate)
+        story.ended_at = time.time()
+        story.changes = last_run(place.journal, ended=True)
+        try:
+            reports.write(story, dict(self.app.environ), self.options.report, self.options.junit)
+        except OSError as error:
+            self.app.terminal.err(f"error: cannot write the report: {error.filename}: {error.strerror}")
+            story.code = story.code or FAILED
+        if story.code == 0 and not self.options.keep:
+            owned.remove_files(place)
+        elif not self.options.keep:
+            self.app.terminal.note(f"the logs stay in {os.path.relpath(place.log_dir)}")
 
-    def _keep(self, code: int) -> int:
+    def _stop(self) -> None:
+        began_s = time.monotonic()
+        self.story.survivors = self.owned.stop(kill=self.story.code == TIMED_OUT)
+        for text in self.story.survivors:
+            self.app.terminal.err(f"error: it did not die: {text}")
+        self.story.code = self.story.code or (FAILED if self.story.survivors else 0)
+        self.app.terminal.note(f"stopped in {duration(time.monotonic() - began_s)}")
+
+    def _judge_leaks(self, gate: leaks.LeakGate) -> None:
+        self.story.leaks += gate.files()
+        for text in self.story.leaks:
+            self.app.terminal.err(f"error: left behind: {text}")
+        if self.story.leaks and self.story.code == 0:
+            self.story.code, self.story.verdict = FAILED, f"left behind: {', '.join(self.story.leaks)}"
+
+    def _keep(self) -> None:
         try:
             self.owned.release()
         except NovadError:
             self.owned.stop()
-            return code
+            return
         command = f"novad -f {self.owned.place.config} --namespace {self.owned.place.namespace}"
         self.app.terminal.note(f"the cluster runs on: {command} status")
         self.app.terminal.note(f"and is stopped by:   {command} down")
-        return code

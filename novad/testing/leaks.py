@@ -1,0 +1,113 @@
+"""What a run left behind: processes with their ports, temporary files and sockets, shared memory.
+
+Nothing is guessed from what else happens on the machine: processes are known by their mark, files by a temporary
+directory that the run has to itself, and shared memory counts only where no living process uses it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from novad.client import sweep
+from novad.client.machine import LISTEN, command_line, socket_inodes
+
+SHM = Path("/dev/shm")
+
+
+class LeakGate:
+    """Made before the run; `environment` is for the command and the services, `close` ends it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="nv-leak-"))
+        self._shm_before = shared_memory()
+
+    def environment(self) -> dict[str, str]:
+        return {"TMPDIR": str(self.folder)}
+
+    def files(self) -> list[str]:
+        """What lies in the temporary directory, and shared memory that nobody uses any more."""
+        found = []
+        for path in sorted(self.folder.rglob("*")):
+            mode = path.lstat().st_mode
+            if not stat.S_ISDIR(mode) or not any(path.iterdir()):
+                found.append(f"{kind_of(mode)} {path.relative_to(self.folder)} in $TMPDIR")
+        fresh = shared_memory() - self._shm_before
+        used = mapped() if fresh else set()
+        return found + [f"shared memory {path}" for path in sorted(fresh - used)]
+
+    def close(self) -> None:
+        import shutil
+
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def kind_of(mode: int) -> str:
+    if stat.S_ISSOCK(mode):
+        return "unix socket"
+    return "directory" if stat.S_ISDIR(mode) else "file"
+
+
+def processes(token: str) -> list[str]:
+    """Living processes with `token` in their environment, each with what it listens on."""
+    return [describe(pid) for pid in sorted(sweep.members([token]))]
+
+
+def describe(pid: int) -> str:
+    folder = Path("/proc", str(pid))
+    inodes = socket_inodes(folder)
+    ports = [f"listens on port {port}" for inode, port in listening().items() if inode in inodes]
+    return ", ".join([f"process {pid} ({command_line(folder)})", *ports, *connections(inodes)])
+
+
+def listening() -> dict[str, int]:
+    """Inode -> port of every listening TCP socket."""
+    return {row[9]: port_of(row[1]) for row in tcp_rows() if row[3] == LISTEN}
+
+
+def connections(inodes: set[str]) -> list[str]:
+    """The TCP connections among `inodes`, those to databases and brokers too."""
+    established = "01"
+    return [
+        f"connected to port {port_of(row[2])}" for row in tcp_rows() if row[3] == established and row[9] in inodes
+    ]
+
+
+def tcp_rows() -> list[list[str]]:
+    rows: list[list[str]] = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows += [line.split() for line in Path(table).read_text().splitlines()[1:]]
+        except OSError:
+            continue
+    return rows
+
+
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)
+
+
+def shared_memory() -> set[str]:
+    """The files of this user in /dev/shm."""
+    found = set()
+    for path in SHM.glob("*"):
+        try:
+            if path.lstat().st_uid == os.getuid():
+                found.add(str(path))
+        except OSError:
+            continue
+    return found
+
+
+def mapped() -> set[str]:
+    """What of /dev/shm a living process has mapped."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            for line in sweep.read(name, "maps").decode(errors="replace").splitlines():
+                _, slash, rest = line.partition("/dev/shm/")
+                if slash:
+                    found.add(f"/dev/shm/{rest.removesuffix(' (deleted)')}")
+    return found
