@@ -382,6 +382,41 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
+        "drill",
+        CONTROL,
+        "Harm services on purpose, one after another, and see whether each is ready again in time (exit 1: it is not). "
+        "kill: SIGKILL. flap: killed three times. freeze: stopped for a while, alive and deaf. slow-start: restarted "
+        "and frozen at birth. Everything is undone.",
+        (
+            ("novad drill kill api", "does api come back?"),
+            ("novad drill freeze broker --hold 5s", "does everybody reconnect?"),
+        ),
+        "novad.testing.drill:run",
+        (
+            click.Argument(["kind"], type=click.Choice(["kill", "freeze", "slow-start", "flap"]), metavar="KIND"),
+            services(required=True),
+            seconds("--hold", help="how long freeze and slow-start last (2s)", default=2.0),
+            seconds("--timeout", help="how long each may take to be ready again (30s)", default=30.0),
+        ),
+    ),
+    Verb(
+        "soak",
+        CONTROL,
+        "Kill and freeze services at random, and check that each is ready again within its deadline (exit 1: it is "
+        "not). The same seed repeats the same harms in the same order.",
+        (
+            ("novad soak --for 2m", "everything that is ready now"),
+            ("novad soak compute --seed 4711", "the same once more, compute only"),
+        ),
+        "novad.testing.soak:run",
+        (
+            services(),
+            option("--seed", type=int, metavar="N", help="of the plan; printed where none is given"),
+            seconds("--for", "lasts", help="how long (60s)", default=60.0),
+            seconds("--deadline", help="how long each may take to be ready again (30s)", default=30.0),
+        ),
+    ),
+    Verb(
         "svc",
         CONTROL,
         "Do what daemontools letters say. -u up, -d down, -o once, -t TERM, -h HUP, -a ALRM, -i INT, -q QUIT, "

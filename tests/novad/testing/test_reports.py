@@ -43,7 +43,7 @@ def steady(text: str, site: Site) -> str:
         (r"^\d\d\.\d", "TT.T"),
         (r"pid \d+", "pid N"),
         (r"process \d+", "process N"),
-        (r"\(critical: .*?\)", "(critical)"),
+        (r" \(critical: .*?\)", ""),
         (r" {2,}", "  "),
     ):
         text = re.sub(pattern, word, text, flags=re.M)
