@@ -7,6 +7,7 @@ consumer only the first one is served and the others wait for its end.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 _DELIVER = protocol.U32.pack(protocol.BASIC_DELIVER)
 _U64 = protocol.U64.pack
 _FLAGS = (b"\0", b"\1")
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(exchange: str, routing_key: str) -> bytes:
+    """Where a message was published, encoded: a few places are where almost all messages come from."""
+    return protocol.shortstr(exchange) + protocol.shortstr(routing_key)
 
 
 class Consumer:
@@ -73,13 +80,12 @@ class Consumer:
         channel = self.channel
         tag = channel.next_delivery_tag()
         channel.send_content(
-            b"%b%b%b%b%b"
+            b"%b%b%b%b"
             % (
                 self._prefix,
                 _U64(tag),
                 _FLAGS[message.redelivered],
-                protocol.shortstr(message.exchange),
-                protocol.shortstr(message.routing_key),
+                _names(message.exchange, message.routing_key),
             ),
             message,
         )

@@ -66,9 +66,10 @@ class Facts(NamedTuple):
     wants_reply: bool = False
 
 
-PLAIN = Facts()
+PLAIN, KEPT = Facts(), Facts(is_persistent=True)
 REPLY_TO = "amq.rabbitmq.reply-to"
 _REPLY_TO = bytes((len(REPLY_TO),)) + REPLY_TO.encode()
+_SPECIAL = sum(properties.FIELDS[name][0] for name in ("priority", "expiration", "user_id", "reply_to"))
 _SHARED: dict[Facts, Facts] = {}
 MAX_SHARED = 1024
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -78,6 +79,8 @@ def facts_of(header: bytes) -> Facts:
     """Reads the properties that matter to the broker. Raises `MalformedHeader` and `AmqpFault`."""
     found = properties.locate(header)
     is_persistent = "delivery_mode" in found and header[found["delivery_mode"][0]] == properties.PERSISTENT
+    if not properties.flags_of(header) & _SPECIAL:
+        return KEPT if is_persistent else PLAIN
     priority = header[found["priority"][0]] if "priority" in found else 0
     ttl_ms = _expiration(header, *found["expiration"]) if "expiration" in found else None
     user_id = None

@@ -7,6 +7,7 @@ u16, then the present properties in the order of their flags (AMQP 0-9-1, sectio
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -67,23 +68,28 @@ def locate(header: bytes) -> dict[str, tuple[int, int]]:
     if flags & 1:
         raise MalformedHeader("continued property flags: class basic has none")
     position, end, found = _HEAD.size, len(header), {}
-    for flag, name, kind in _ROWS:
-        if flags & flag:
-            start = position
-            position += _extent(header, position, kind)
-            if position > end:
-                raise MalformedHeader(f"ends inside the property {name}")
-            found[name] = (start, position)
+    for name, kind in _present(flags):
+        start = position
+        position += _extent(header, position, kind)
+        if position > end:
+            raise MalformedHeader(f"ends inside the property {name}")
+        found[name] = (start, position)
     return found
 
 
+@functools.lru_cache(maxsize=256)
+def _present(flags: int) -> tuple[tuple[str, str], ...]:
+    """Name and kind of each property that the flags announce, in their order: a publisher has one or two sets."""
+    return tuple((name, kind) for flag, name, kind in _ROWS if flags & flag)
+
+
 def _extent(header: bytes, position: int, kind: str) -> int:
+    if kind == "text":
+        return 1 + header[position] if position < len(header) else 1
     if kind == "octet":
         return 1
     if kind == "time":
         return 8
-    if kind == "text":
-        return 1 + header[position] if position < len(header) else 1
     return 4 + _U32.unpack_from(header, position)[0] if position + 4 <= len(header) else 4
 
 
