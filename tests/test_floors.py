@@ -24,6 +24,7 @@ FLOORS: dict[str, set[str]] = {
     "nova.lifecycle": set(),
     "nova.broker": {
         "nova.broker",
+        "nova.exposition",
         "nova.green",
         "nova.flags",
         "nova.service",

@@ -8,11 +8,13 @@ because a compute that drains still calls network, and everybody needs the broke
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nova import flags, service
+from nova import exposition, flags, service
 from nova.broker import main as broker_main
+from nova.broker import report
 from nova.broker import server as broker_server
 from nova.running import DrainReport, Running
 
@@ -53,6 +55,10 @@ class BrokerService:
     def inflight(self) -> list[Any]:
         """A broker works for others; what they have begun is in their own lists."""
         return []
+
+    def samples(self) -> Iterable[exposition.Sample]:
+        """What it adds to the metrics of its process."""
+        return report.samples(self._server.broker) if self._server is not None else ()
 
     def start(self) -> None:
         """Start; returns when it accepts. Raises `JournalError`, `OSError`."""

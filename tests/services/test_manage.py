@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +122,7 @@ def test_a_running_system_is_shown_called_and_asked(tmp_path: Path) -> None:
         assert out(tmp_path, "rpc", "cast", "compute", "sync_instances") == ""
         queues = json.loads(out(tmp_path, "broker", "queues", "--json"))
         assert {"compute", "compute.test-host"} <= {row["name"] for row in queues}
+        assert 'nova_broker_queue_consumers{vhost="/",queue="compute"} 1' in metrics_of(tmp_path, "nova-combined")
         assert "nova-compute on test-host is disabled" in out(
             tmp_path, "service", "disable", "test-host", "nova-compute"
         )
@@ -126,6 +130,73 @@ def test_a_running_system_is_shown_called_and_asked(tmp_path: Path) -> None:
         process.signal("TERM")
         assert process.wait() == 0
         assert "XXX" in out(tmp_path, "service", "list")
+
+
+def metrics_of(folder: Path, binary: str) -> list[str]:
+    """What the process says on its admin socket."""
+    fd = os.open(folder / "admin", os.O_PATH)  # by way of it, for the path may be too long for unix(7)
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(20.0)
+        link.connect(f"/proc/self/fd/{fd}/{binary}.test-host")
+        os.close(fd)
+        link.sendall(b"metrics\n")
+        answer = b""
+        while piece := link.recv(65536):
+            answer += piece
+    return answer.decode().splitlines()
+
+
+def test_the_broker_of_a_running_cluster_is_shown(tmp_path: Path) -> None:
+    port_file = tmp_path / "port"
+    env = {"NOVA_STATE_PATH": str(tmp_path), "NOVA_BROKER_PASSWORD_FILE": str(tmp_path / "secret")}
+    with contextlib.ExitStack() as stack:
+        broker = stack.enter_context(
+            ServiceProcess("nova-broker", "--port=0", f"--port_file={port_file}", env=env)
+        )
+        broker.wait_ready(60.0)
+        env["NOVA_BROKER"] = f"amqp://127.0.0.1:{port_file.read_text().strip()}/"
+        network = stack.enter_context(ServiceProcess("nova-network", env=env))
+        network.wait_ready(60.0)
+        flags = f"--broker={env['NOVA_BROKER']}", f"--broker_password_file={tmp_path / 'secret'}"
+        for _ in range(3):
+            assert json.loads(out(tmp_path, *flags, "rpc", "network", "reap_addresses")) == []
+        check_queues(tmp_path)
+        check_the_rest(tmp_path)
+        network.signal("TERM")
+        assert network.wait() == 0
+        left = {row["name"]: row for row in shown(tmp_path, "queues")}
+        assert left["network"]["consumers"] == 0
+        assert not [name for name in left if name.startswith("network_fanout")]
+        assert shown(tmp_path, "connections") == []
+
+
+def shown(folder: Path, kind: str, *flags: str) -> list[dict]:
+    rows: list[dict] = json.loads(out(folder, "broker", kind, *flags, "--json"))
+    return rows
+
+
+def check_queues(folder: Path) -> None:
+    queues = {row["name"]: row for row in shown(folder, "queues", "--interval", "0.2")}
+    assert {"network", "network.test-host", "network+suspects", "nova.dead"} <= queues.keys()
+    network = queues["network"]
+    assert (network["ready"], network["unacked"], network["consumers"]) == (0, 0, 1)
+    assert (network["published"], network["delivered"], network["acked"]) == (3, 3, 3)
+    assert network["published_per_s"] == 0.0
+    table = out(folder, "broker", "queues").splitlines()
+    assert table[0].split()[:3] == ["Vhost", "Name", "Durable"]
+    assert any(line.split()[:2] == ["/", "network"] for line in table)
+
+
+def check_the_rest(folder: Path) -> None:
+    connections = shown(folder, "connections")
+    assert {(row["user"], row["state"]) for row in connections} == {("nova", "running")}
+    assert all(row["received_bytes"] > 0 and row["sent_bytes"] > 0 for row in connections)
+    exchanges = {row["name"]: row for row in shown(folder, "exchanges")}
+    assert (exchanges["nova"]["type"], exchanges["network_fanout"]["type"]) == ("topic", "fanout")
+    assert exchanges["nova"]["published"] >= 3
+    bindings = {(row["source"], row["routing_key"], row["destination"]) for row in shown(folder, "bindings")}
+    assert {("nova", "network", "network"), ("nova", "network.test-host", "network.test-host")} <= bindings
+    assert {row["queue"] for row in shown(folder, "consumers")} >= {"network", "network.test-host"}
 
 
 NAMES = ("compute", "network", "scheduler", "volume")

@@ -4,6 +4,7 @@ One JSON line each way: `{"list": "queues"}` is answered by `{"rows": [...]}` or
 open to its owner alone (mode 0600 in a folder of mode 0700), so there is no password.
 
     admin.ask("nova-state", "queues", interval_s=1.0)     rows with rates
+    curl --unix-socket nova-state/broker/admin http://x/metrics
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nova import exposition
 from nova.broker import report
 from nova.broker.broker import Broker
 from nova.broker.output import Output
@@ -52,6 +54,10 @@ class AdminConnection:
     def feed(self, data: bytes) -> None:
         *lines, self._input = (self._input + data).split(b"\n")
         for line in lines:
+            if line.startswith(b"GET "):
+                self._answer_http(line)
+            if self.is_finished:
+                return  # what follows are the request's headers
             self._send(self._answer(line))
         if len(self._input) > MAX_REQUEST_BYTES:
             self._send({"error": f"a request has at most {MAX_REQUEST_BYTES} bytes"})
@@ -66,6 +72,18 @@ class AdminConnection:
         if not isinstance(kind, str) or kind not in report.KINDS:
             return {"error": f"cannot list {kind!r}; there are {', '.join(report.KINDS)}"}
         return {"rows": report.KINDS[kind](self.broker)}
+
+    def _answer_http(self, line: bytes) -> None:
+        """Just enough of HTTP for curl and a scraper behind it."""
+        is_known = line.split()[1:2] == [b"/metrics"]
+        body = exposition.text(report.samples(self.broker)) if is_known else "there is /metrics\n"
+        head = (
+            f"HTTP/1.1 {'200 OK' if is_known else '404 Not Found'}\r\n"
+            "Content-Type: text/plain; version=0.0.4\r\n"
+            f"Content-Length: {len(body.encode())}\r\nConnection: close\r\n\r\n"
+        )
+        self.output.add((head + body).encode())
+        self.is_finished = True
 
     def _send(self, answer: dict[str, Any]) -> None:
         self.output.add(json.dumps(answer, default=str).encode() + b"\n")

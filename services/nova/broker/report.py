@@ -11,6 +11,7 @@ from typing import Any
 from nova.broker.broker import Broker
 from nova.broker.queue import Queue
 from nova.broker.vhost import VirtualHost
+from nova.exposition import Sample
 
 Row = dict[str, Any]
 
@@ -147,6 +148,24 @@ KINDS: dict[str, Callable[[Broker], list[Row]]] = {
     "connections": connections,
     "consumers": consumers,
 }
+
+
+def samples(broker: Broker) -> Iterator[Sample]:
+    """The same figures as metrics; a queue's labels are its virtual host and its name."""
+    for row in queues(broker):
+        labels = {"vhost": row["vhost"], "queue": row["name"]}
+        for name in ("ready", "unacked", "consumers"):
+            yield f"nova_broker_queue_{name}", labels, row[name]
+        for name in COUNTERS:
+            yield f"nova_broker_queue_{name}_total", labels, row[name]
+    for row in exchanges(broker):
+        labels = {"vhost": row["vhost"], "exchange": row["name"]}
+        yield "nova_broker_exchange_bindings", labels, row["bindings"]
+        yield "nova_broker_exchange_published_total", labels, row["published"]
+    (whole,) = overview(broker)
+    for name in ("connections", "memory_bytes", "memory_limit_bytes", "journal_bytes", "journal_limit_bytes"):
+        yield f"nova_broker_{name}", {}, whole[name]
+    yield "nova_broker_blocked", {}, float(whole["blocked"] is not None)
 
 
 def rates(earlier: Sequence[Row], later: Sequence[Row], seconds: float) -> list[Row]:

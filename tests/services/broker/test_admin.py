@@ -12,6 +12,7 @@ from typing import Any
 
 import amqp
 import pytest
+from nova import exposition
 from nova.broker import admin, report
 
 Start = Callable[..., Any]
@@ -45,6 +46,47 @@ def test_queues_connections_exchanges_bindings_and_consumers_are_listed(start_br
     (overview,) = admin.ask(broker.folder, "overview")
     assert (overview["queues"], overview["connections"], overview["unacked"]) == (1, 1, 1)
     assert overview["memory_bytes"] > 0
+
+
+def test_the_same_figures_are_metrics_for_a_scraper(start_broker: Start) -> None:
+    broker = start_broker()
+    connection = broker.connect()
+    channel = connection.channel()
+    channel.queue_declare('odd "name"', durable=True, auto_delete=False)
+    for _ in range(3):
+        channel.basic_publish(amqp.Message("x", delivery_mode=2), "", 'odd "name"')
+    assert channel.basic_get('odd "name"') is not None
+    head, body = scrape(broker.folder, "/metrics")
+    assert head.startswith("HTTP/1.1 200 OK")
+    labels = 'vhost="/",queue="odd \\"name\\""'
+    lines = body.splitlines()
+    assert f"nova_broker_queue_ready{{{labels}}} 2" in lines
+    assert f"nova_broker_queue_unacked{{{labels}}} 1" in lines
+    assert f"nova_broker_queue_published_total{{{labels}}} 3" in lines
+    assert "# TYPE nova_broker_queue_published_total counter" in lines
+    assert "nova_broker_connections 1" in lines
+    assert "nova_broker_blocked 0" in lines
+    assert scrape(broker.folder, "/secrets")[0].startswith("HTTP/1.1 404")
+
+
+def scrape(folder: Path, path: str) -> tuple[str, str]:
+    """Head and body of the answer to a GET."""
+    with admin._connect(folder / "broker") as link:
+        link.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n".encode())
+        answer = b""
+        while piece := link.recv(65536):
+            answer += piece
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    assert f"Content-Length: {len(body)}" in head
+    return head, body
+
+
+def test_every_metric_has_a_help(start_broker: Start) -> None:
+    names = {
+        line.split()[2] for line in scrape(start_broker().folder, "/metrics")[1].splitlines() if "HELP" in line
+    }
+    assert names <= set(exposition.HELP)
+    assert {name for name in exposition.HELP if name.startswith("nova_broker_exchange")} <= names
 
 
 def test_rates_are_differences_over_time() -> None:
