@@ -32,7 +32,7 @@ from novad.client.verbs.why import report
 from novad.core.errors import NotRunning, NovadError
 from novad.core.place import Place
 from novad.core.spec import Cluster
-from novad.testing import leaks, reports
+from novad.testing import leaks, ledger, reports
 from novad.testing.story import Crash, Story, place_of
 
 FAILED, TIMED_OUT, NO_CLUSTER, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 1, 124, 125, 126, 127, 130
@@ -53,10 +53,13 @@ class RunOptions:
     fail_on_leak: bool
     report: str | None
     junit: str | None
+    max_ready_regression: str | None
 
 
 def run(app: App, **given: Any) -> int:
     options = RunOptions(**given)
+    if options.max_ready_regression:
+        ledger.share(options.max_ready_regression)
     if (code := unrunnable(app, options.command[0])) is not None:
         return code
     return Run(app, options).execute()
@@ -105,6 +108,7 @@ class Run:
             code = self._come_up()
             story.code = self._run_command() if code is None else code
             self._judge()
+            self._judge_start()
         except NotRunning:
             story.code, story.verdict = NO_CLUSTER, "the daemon of this run died"
             self.app.terminal.err(f"error: {story.verdict}; everything is ended")
@@ -142,6 +146,7 @@ class Run:
         if outcome is Outcome.INTERRUPTED:
             return INTERRUPTED
         if outcome is Outcome.SETTLED and startup.is_good:
+            self.story.rows = self.owned.processes()
             said = summary(startup, time.monotonic(), paint)
             terminal.note(f"{said} → {' '.join(self.options.command)}")
             return None
@@ -250,6 +255,21 @@ class Run:
         self.app.terminal.err(f"error: crashed, and nobody asked for it: {', '.join(story.crashed())}")
         if story.code == 0 and self.options.fail_on_crash:
             story.code, story.verdict = FAILED, f"{', '.join(story.crashed())} crashed"
+
+    def _judge_start(self) -> None:
+        """Hold the times to ready against the ledger, and write them into it; only where that was asked for."""
+        story, asked, folder = self.story, self.options.max_ready_regression, f"{self.owned.place.dir}/.novad"
+        if not asked or story.command_at is None:
+            return
+        ready_s = {row["name"]: row["ready_in_s"] for row in story.rows if row["ready_in_s"] is not None}
+        commit = ledger.commit_of(self.owned.place.dir)
+        now, past = ledger.Entry(commit, story.began_at, story.cluster.profile, ready_s), ledger.read(folder)
+        ledger.add(folder, past, now)
+        story.slower = [str(item) for item in ledger.regressions(past, now, ledger.share(asked))]
+        for text in story.slower:
+            self.app.terminal.err(f"error: slower start: {text}")
+        if story.slower and story.code == 0:
+            story.code, story.verdict = FAILED, f"slower start: {'; '.join(story.slower)}"
 
     def _crash(self, entry: dict[str, Any], item: dict[str, Any]) -> Crash:
         why = "\n".join(report(self.app, entry, self.story.rows, CRASH_LINES))
