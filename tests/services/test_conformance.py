@@ -7,10 +7,13 @@ import contextlib
 import functools
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import tomli
+from nova import flags
 from nova.testing import ServiceProcess
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +70,46 @@ def test_all_that_is_installed_is_a_released_version() -> None:
         name, _, version = line.partition("==")
         assert name, line
         assert version[0].isdigit(), line
+
+
+def test_versions_with_known_faults_cannot_be_installed() -> None:
+    """eventlet let requests be smuggled before 0.40.3; amqp mixed up frames of two greenlets before 5.4."""
+    for name, least in (("eventlet", (0, 41, 3)), ("amqp", (5, 4, 0))):
+        (line,) = [line for line in project()["dependencies"] if line.startswith(f"{name}>=")]
+        wanted = tuple(int(part) for part in line.partition(">=")[2].split("."))
+        assert wanted >= least, line
+
+
+def test_no_timer_of_ours_is_a_signal() -> None:
+    """SIGALRM is eventlet's (`hub_blocking_detection`), and whoever else wants it; deadlines are greenlets'."""
+    for path, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in ("SIGALRM", "alarm", "setitimer"), f"{path}:{node.lineno}"
+
+
+def test_nothing_that_waits_reads_a_clock_that_can_be_set() -> None:
+    for name in ("loopingcall", "periodic", "lifecycle", "running", "wsgi", "watchdog", "rpc/link", "rpc/sweep"):
+        tree = ast.parse((NOVA / f"{name}.py").read_text())
+        called = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not called & {"time.time", "datetime.now", "datetime.datetime.now"}, name
+
+
+def test_names_are_resolved_by_the_system_and_not_by_eventlets_own_resolver() -> None:
+    script = (
+        "from nova import green; green.patch(); import socket, sys; "
+        "print('eventlet.support.greendns' in sys.modules)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(NOVA.parent), "PYTHONWARNINGS": "ignore"}
+    env.pop("EVENTLET_NO_GREENDNS", None)
+    ran = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
+
+
+def test_the_supervisor_kills_later_than_the_services_give_up() -> None:
+    cluster = tomli.loads((ROOT / "nova.toml").read_text())
+    timeout_s = float(cluster["defaults"]["stop"]["timeout"].removesuffix("s"))
+    assert timeout_s > flags.FLAGS.drain_timeout
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nova import context, exception, flags, green, manager, rpc, service
+from nova import context, exception, flags, green, manager, periodic, rpc, service
 from nova.db import services as services_table
 from nova.db import session
 from nova.rpc.errors import NoSuchMethod
@@ -418,6 +418,13 @@ def test_periodic_tasks_run_in_a_service_only_and_none_holds_up_another() -> Non
         assert running.ran["slow"] == 1, "a task does not overlap itself"
         assert "disabled" not in running.ran
         running.manager.gate.send(None)
+
+
+def test_the_first_runs_of_a_task_in_many_services_are_spread() -> None:
+    task = periodic.Task("spread", 60.0)
+    firsts = [task.first_s(number / 100) for number in range(100)]
+    assert max(firsts) - min(firsts) > 50
+    assert all(0 < first_s <= 60 for first_s in firsts)
 
 
 def test_stop_waits_for_a_periodic_task_that_runs_and_starts_no_other() -> None:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     brokers = ["fake", "nova-broker", "rabbitmq"] if TRANSPORT == "auto" else ["nova-broker"]
     if "fake_bus" in names:
         brokers = ["fake"]
-    elif names & {"proxy", "own_broker"}:
+    elif names & {"proxy", "own_broker", "own_broker_with"}:
         brokers = ["nova-broker"]
     elif "victims" in names:
         is_everywhere = metafunc.definition.get_closest_marker("everywhere") is not None
@@ -125,6 +126,24 @@ def own_broker(bus: Bus, tmp_path: Path) -> Iterator[OwnBroker]:
             rpc.cleanup()
     finally:
         own.kill()
+
+
+@pytest.fixture
+def own_broker_with(bus: Bus, tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[None]]:
+    """`with own_broker_with("--flag"):` calls go over a nova-broker with these flags."""
+
+    @contextlib.contextmanager
+    def use(*flags: str) -> Iterator[None]:
+        process = BrokerProcess(tmp_path / "own", *flags)
+        try:
+            with FLAGS.override(broker=process.url):
+                yield
+                bus.end_servers()
+                rpc.cleanup()
+        finally:
+            process.kill()
+
+    return use
 
 
 @pytest.fixture

@@ -32,6 +32,32 @@ def test_calls_to_the_topic_are_spread_over_its_servers(bus) -> None:
     assert {bus.call("who") for _ in range(10)} == {"first", "second"}
 
 
+def test_slow_calls_are_shared_evenly_between_two_servers(bus) -> None:
+    counts = {"h1": 0, "h2": 0}
+
+    def server_of(host):
+        def work(c, m, a):
+            counts[host] += 1
+            green.sleep(0.05)
+
+        return work
+
+    for host in counts:
+        bus.serve(server_of(host), host=host)
+    for call in [green.spawn(bus.call, "work") for _ in range(100)]:
+        call.wait()
+    assert 45 <= counts["h1"] <= 55, counts
+
+
+def test_a_call_that_a_timeout_of_the_caller_cut_short_leaves_the_next_its_own_answer(bus) -> None:
+    bus.serve(lambda c, m, a: green.sleep(a["seconds"]) or a["n"])
+    assert bus.call("echo", n=0, seconds=0) == 0
+    for n in range(1, 6):
+        with pytest.raises(green.Timeout), green.Timeout(0.02):
+            bus.call("echo", n=-n, seconds=0.04)
+        assert bus.call("echo", n=n, seconds=0.04) == n
+
+
 def test_a_cast_runs_once_and_returns_before_the_method_does(bus, latch) -> None:
     bus.serve(lambda c, m, a: latch.hold(a))
     bus.cast("work", n=1)

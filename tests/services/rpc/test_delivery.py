@@ -103,6 +103,33 @@ def test_a_method_that_blocks_the_hub_beyond_the_heartbeat_takes_effect_once(bus
     assert victims.log() == ["burn"]
 
 
+@pytest.mark.parametrize("is_long_running", [True, False])
+def test_a_long_running_call_outlasts_the_time_that_a_broker_lets_a_message_be_kept(
+    bus, own_broker_with, is_long_running
+) -> None:
+    """RabbitMQ closes the channel of who keeps a message unacknowledged for 30 minutes; here it is a second."""
+    ran = []
+
+    def work(c, method, args):
+        ran.append(method)
+        green.sleep(2.5)
+        return "done"
+
+    work.rpc_long_running = is_long_running
+    ups = []
+    with own_broker_with("--consumer_timeout=1"):
+        server = bus.serve(work, method_of=lambda name: work)
+        call = green.spawn(bus.call, "work")
+        until_s = time.monotonic() + 10
+        while not call.dead and time.monotonic() < until_s:
+            ups.append(server.is_up())
+            green.sleep(0.02)
+        assert call.wait() == "done"
+        assert ran == ["work"]
+        # The other way costs the service its connection again and again.
+        assert all(ups) == is_long_running
+
+
 def dead_letters(bus) -> list[dict]:
     """The headers of this bus's dead letters, taken out of the queue."""
     found = []
