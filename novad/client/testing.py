@@ -36,6 +36,8 @@ TEST_VERBS: tuple[Verb, ...] = (
                 "--report", metavar="DIR", help="write a page with times, crashes and logs, and the logs, to DIR"
             ),
             option("--junit", metavar="FILE", help="write a JUnit report with a case per service and phase"),
+            flag("--shuffle", help="start one after another, in a random order that keeps every `after`"),
+            option("--seed", type=int, metavar="N", help="of the order; printed where none is given"),
             option(
                 "--max-ready-regression",
                 metavar="N%",

@@ -8,6 +8,7 @@ of both, is covered by the guardian (`novad.client.guardian`).
 from __future__ import annotations
 
 import os
+import random
 import select
 import shutil
 import signal
@@ -32,7 +33,7 @@ from novad.client.verbs.why import report
 from novad.core.errors import NotRunning, NovadError
 from novad.core.place import Place
 from novad.core.spec import Cluster
-from novad.testing import leaks, ledger, reports
+from novad.testing import leaks, ledger, reports, shuffle
 from novad.testing.story import Crash, Story, place_of
 
 FAILED, TIMED_OUT, NO_CLUSTER, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 1, 124, 125, 126, 127, 130
@@ -54,6 +55,8 @@ class RunOptions:
     report: str | None
     junit: str | None
     max_ready_regression: str | None
+    shuffle: bool
+    seed: int | None
 
 
 def run(app: App, **given: Any) -> int:
@@ -84,6 +87,8 @@ class Run:
         self.token = f"run-{uuid.uuid4().hex}"
         self.deadline = Deadline(options.timeout)
         self.began_s = time.monotonic()
+        self.seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
+        self.order: list[str] = []
         self.child: subprocess.Popen[bytes] | None = None
         self.gate = leaks.LeakGate() if options.fail_on_leak else None
         self.environ = {**app.environ, **(self.gate.environment() if self.gate else {})}
@@ -120,10 +125,18 @@ class Run:
         return story.code
 
     def _compile(self, place: Place) -> Cluster:
-        return self.app.compiler.compile(
+        cluster = self.app.compiler.compile(
             place, profile=self.app.profile, overrides={}, taken_ports={}, scale={}, environ=self.environ,
             is_isolated=True,
         )  # fmt: skip
+        if self.options.shuffle:
+            cluster, self.order = shuffle.shuffled(cluster, self.seed)
+            self.app.terminal.note(f"seed {self.seed}: {' → '.join(self.order)}")
+        return cluster
+
+    def _hint_at_order(self, names: list[str]) -> None:
+        for name in names if self.order else []:
+            self.app.terminal.err(f"hint: {shuffle.told(self.order, name, self.seed)}")
 
     def _seconds(self) -> float:
         return time.monotonic() - self.began_s
@@ -164,6 +177,7 @@ class Run:
             ]
         self.story.verdict = f"the cluster did not come up{' in time' if timed_out else ''}"
         self.app.terminal.err(f"error: {self.story.verdict}")
+        self._hint_at_order([crash.name for crash in self.story.start_crashes])
         return TIMED_OUT if timed_out else NO_CLUSTER
 
     # -- the command
@@ -253,6 +267,7 @@ class Run:
         if not story.crashes:
             return
         self.app.terminal.err(f"error: crashed, and nobody asked for it: {', '.join(story.crashed())}")
+        self._hint_at_order([crash.name for crash in story.crashes if not crash.was_ready])
         if story.code == 0 and self.options.fail_on_crash:
             story.code, story.verdict = FAILED, f"{', '.join(story.crashed())} crashed"
 
