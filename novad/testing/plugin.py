@@ -61,8 +61,8 @@ def existing(config: pytest.Config) -> Clusters | None:
     return config.stash.get(CLUSTERS, None)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    # After pytest's own look at skip marks, which comes first of all, and before it sets up fixtures.
     if "nova" in getattr(item, "fixturenames", ()):
         clusters_of(item.config).choose(item)
     elif (clusters := existing(item.config)) is not None:

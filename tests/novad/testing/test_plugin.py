@@ -230,6 +230,13 @@ def test_off_skips(site: Site) -> None:
     assert not (site.folder / ".novad").exists()
 
 
+def test_a_skipped_test_starts_no_cluster(site: Site) -> None:
+    site.write(CLUSTER)
+    site.write("import pytest\n@pytest.mark.skip\ndef test_one(nova): pass\n", "test_it.py")
+    assert "1 skipped" in site.pytest("-q")[1]
+    assert not (site.folder / ".novad").exists()
+
+
 def test_a_run_that_asks_for_no_cluster_pays_nothing(site: Site) -> None:
     check = (
         "import sys\ndef test_one(pytestconfig):\n    assert pytestconfig.pluginmanager.hasplugin('novad') or "
