@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("nova.broker")
 
 RETRY_S = 1.0  # after the journal could not be written
+OVERFULL = 2.0  # times the memory limit: who publishes here is not read, even if it acknowledges
 LOW_WATER = 0.8  # of the memory limit: publishers go on only below it, so that they do not flap
 
 
@@ -178,6 +179,11 @@ class Broker:
         vhost.put(targets, dead)
 
     # Publishers.
+
+    @property
+    def is_overfull(self) -> bool:
+        """Publishers that are told and read nevertheless have gone too far."""
+        return self.memory_bytes > OVERFULL * self.settings.memory_limit_bytes
 
     def _watch_memory(self) -> None:
         limit = self.settings.memory_limit_bytes

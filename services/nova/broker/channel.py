@@ -329,6 +329,12 @@ class Channel:
         if consumer.queue is not None:
             consumer.queue.add_consumer(consumer)
 
+    @property
+    def acknowledges(self) -> bool:
+        """Whether acknowledgements may come."""
+        consumers = self.consumers.values()
+        return bool(self.unacked) or any(each.queue is not None and not each.no_ack for each in consumers)
+
     def cancel(self, consumer: Consumer) -> None:
         """What it has not settled stays outstanding."""
         del self.consumers[consumer.tag]

@@ -61,7 +61,8 @@ class Connection:
         self.channels: dict[int, Any] = {}
         self.exclusive_queues: dict[str, Queue] = {}
         self.has_published = False
-        self.is_paused = False  # the front end does not read: this publisher is held
+        self.is_blocked = False  # this publisher has been told to wait
+        self.is_paused = False  # and the front end does not read it
         self.is_finished = False  # nothing more will come: send what is left and hang up
         self.is_abandoned = False  # hang up without sending
         self.output = Output(self._on_output, self._on_drained)
@@ -177,11 +178,8 @@ class Connection:
         if method != protocol.CHANNEL_OPEN or self.stage != RUNNING:
             raise AmqpFault(CHANNEL_ERROR, "expected 'channel.open'")
         if number > self.channel_max or len(self.channels) >= self.channel_max:
-            raise AmqpFault(
-                NOT_ALLOWED,
-                f"number of channels opened ({len(self.channels)}) has reached the negotiated channel_max "
-                f"({self.channel_max})",
-            )
+            opened = f"number of channels opened ({len(self.channels)})"
+            raise AmqpFault(NOT_ALLOWED, f"{opened} has reached the negotiated channel_max ({self.channel_max})")
         self.channels[number] = Channel(self, number)
         self.send(protocol.method(number, protocol.CHANNEL_OPEN_OK, protocol.longstr(b"")))
 
@@ -346,20 +344,28 @@ class Connection:
             self.has_published = True
             if self.broker.blocked_because is not None:
                 self.block(self.broker.blocked_because)
+        elif self.is_blocked and not self.is_paused and self.broker.is_overfull:
+            self._pause()
 
     def block(self, reason: str) -> None:
-        """Holds this publisher: it is told, and its socket is not read."""
-        if self.is_paused or self.stage != RUNNING:
+        """Tells this publisher to wait, and holds it, unless it acknowledges: that is what makes room."""
+        if self.is_blocked or self.stage != RUNNING:
             return
-        self.is_paused = True
+        self.is_blocked = True
         if self.has_capability("connection.blocked"):
             self._send(protocol.CONNECTION_BLOCKED, shortstr(reason))
-        self.broker.dirty.append(self)
+        channels = [channel for channel in self.channels.values() if channel is not _CLOSING]
+        if self.broker.is_overfull or not any(channel.acknowledges for channel in channels):
+            self._pause()
+
+    def _pause(self) -> None:
+        self.is_paused = True
+        self._on_output()
 
     def unblock(self) -> None:
-        if not self.is_paused:
+        if not self.is_blocked:
             return
-        self.is_paused = False
+        self.is_blocked = self.is_paused = False
         if self.has_capability("connection.blocked") and self.stage == RUNNING:
             self._send(protocol.CONNECTION_UNBLOCKED)
         self.broker.dirty.append(self)

@@ -84,7 +84,7 @@ def connections(broker: Broker) -> list[Row]:
             "product": _client(connection.client, "product"),
             "user": connection.user,
             "vhost": connection.vhost.name,
-            "state": "blocked" if connection.is_paused else connection.stage,
+            "state": "blocked" if connection.is_blocked else connection.stage,
             "channels": len(connection.channels),
             "connected_s": round(broker.now_s - connection.connected_at_s, 3),
             "received_bytes": connection.received_bytes,

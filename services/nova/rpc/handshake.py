@@ -42,7 +42,7 @@ class _GreenTransport(amqp.transport.TCPTransport):
 
 class _Connection(amqp.Connection):
     def Transport(self, host: str, connect_timeout: float | None, *_: Any, **__: Any) -> _GreenTransport:
-        return _GreenTransport(host, connect_timeout=connect_timeout)
+        return _GreenTransport(host, connect_timeout=connect_timeout, socket_settings=options.SOCKET_SETTINGS)
 
 
 def connect(plan: Plan) -> amqp.Connection:

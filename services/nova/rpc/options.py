@@ -5,6 +5,7 @@ The password file is read at every connect: a broker that starts anew may have w
 
 from __future__ import annotations
 
+import socket
 import urllib.parse
 from dataclasses import dataclass, field
 
@@ -29,6 +30,11 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_bool("fake_rabbit", False, "calls stay inside this process, no broker is used")
 flags.DEFINE_bool("rpc_journal", True, "keep calls to one host in a journal, so that each takes effect once")
+
+
+# py-amqp has the kernel end a connection whose peer takes nothing for one second, which is what a broker does that
+# holds its publishers. Whether the broker is alive, heartbeats tell. 0: the kernel's own limit (tcp(7)).
+SOCKET_SETTINGS = {socket.TCP_USER_TIMEOUT: 0}
 
 
 @dataclass(frozen=True, slots=True)

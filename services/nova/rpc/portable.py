@@ -48,7 +48,7 @@ def _connect(undo: contextlib.ExitStack, confirm: bool) -> kombu.Connection:
         options.broker_address().url,
         heartbeat=options.FLAGS.rpc_heartbeat,
         connect_timeout=CONNECT_S,
-        transport_options={"confirm_publish": confirm},
+        transport_options={"confirm_publish": confirm, "socket_settings": options.SOCKET_SETTINGS},
     )
     undo.callback(_abandon, connection)
     connection.connect()

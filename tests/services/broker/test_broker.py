@@ -148,6 +148,34 @@ def test_publishers_are_held_above_the_memory_limit_and_told_so() -> None:
     assert broker.blocked_because is None
 
 
+def test_a_publisher_that_acknowledges_is_told_and_read_because_that_makes_room() -> None:
+    broker = make_broker(memory_limit_bytes=100_000)
+    client = Client(broker)
+    client.say("queue.declare", queue="q")
+    client.say("basic.publish", routing_key="q", body="x" * 70_000)
+    client.say("basic.qos", prefetch_count=1)
+    client.say("basic.consume", queue="q")
+    heard = client.say("basic.publish", routing_key="q", body="x" * 70_000)
+    assert ("connection.blocked", {"reason": "low on memory"}) in heard
+    assert not client.connection.is_paused
+    assert "connection.unblocked" in names(client.say("basic.ack", delivery_tag=1))
+
+
+def test_a_publisher_that_acknowledges_is_held_where_it_publishes_without_end() -> None:
+    broker = make_broker(memory_limit_bytes=100_000)
+    client, other = Client(broker), Client(broker)
+    client.say("queue.declare", queue="q")
+    client.say("basic.qos", prefetch_count=1)
+    client.say("basic.consume", queue="q")
+    for _ in range(30):
+        client.say("basic.publish", routing_key="q", body="x" * 10_000)
+        if client.connection.is_paused:
+            break
+    assert 200_000 < broker.memory_bytes < 225_000
+    other.say("queue.purge", queue="q")
+    assert not client.connection.is_paused
+
+
 def test_a_client_that_does_not_understand_it_is_held_without_being_told() -> None:
     broker = make_broker(memory_limit_bytes=1000)
     client = Client(broker, capabilities={})
