@@ -393,13 +393,17 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "init",
         PROJECT,
-        "Write a commented nova.toml into this directory.",
+        "Write a commented nova.toml into this directory. A process-compose.yaml, Procfile, supervisord.conf or "
+        "compose file that is there is carried over, and what could not be is said.",
         (
-            ("novad init", "a file to start from"),
-            ("novad -C ../shop init", "in another directory"),
+            ("novad init", "from the file of another tool, or an example to start from"),
+            ("novad init --from supervisord.conf", "from this file"),
         ),
         f"{HERE}.init:run",
-        (flag("--force", help="overwrite the nova.toml that is there"),),
+        (
+            option("--from", "source", metavar="FILE", help="the file to carry over; `none` writes the example"),
+            flag("--force", help="overwrite the nova.toml that is there"),
+        ),
     ),
     Verb(
         "shell",
