@@ -13,8 +13,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import amqp
@@ -56,16 +58,35 @@ class Effects:
 
 
 class Bus:
-    """`consumers` are t1, t2 ...; `flags` are those of the consumers, which reach the broker through `proxy`."""
+    """`consumers` are t1, t2 ...; `flags` are those of the consumers, which reach the broker through `proxy`.
 
-    def __init__(self, site: Site, consumers: int, *flags: str, is_proxied: bool = False) -> None:
+    `others` run as well, each by its name and the words of its command; `idle` ones wait to be started.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        consumers: int,
+        *flags: str,
+        is_proxied: bool = False,
+        others: Mapping[str, str] = MappingProxyType({}),
+        idle: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.site = site
         self.folder = site.folder / "state"
         self.port = port_for_a_restart()
         self.proxy = Proxy(("127.0.0.1", self.port)) if is_proxied else None
         self.names = [f"t{number + 1}" for number in range(consumers)]
-        self.client = site.up(self._broker(), *(self._consumer(name, flags) for name in self.names))
-        rings = site.bell.await_all({BROKER, *self.names}, 20)
+        self.client = site.up(
+            self._broker(),
+            *(self._consumer(name, flags) for name in self.names),
+            *(self._nova(name, " ".join((words, *self.flags()))) for name, words in others.items()),
+            *(
+                self._nova(name, " ".join((words, *self.flags())), autostart=False)
+                for name, words in idle.items()
+            ),
+        )
+        rings = site.bell.await_all({BROKER, *self.names, *others}, 20)
         self.pids = {name: ring.pid for name, ring in rings.items()}
 
     def flags(self) -> list[str]:
@@ -84,9 +105,9 @@ class Bus:
         manager = "--tally_manager=tests.system.tally.Tally"
         return self._nova(name, f"nova-tally --host={name} {manager} {' '.join((*self.flags(), *flags))}")
 
-    def _nova(self, name: str, words: str) -> ProcessSpec:
+    def _nova(self, name: str, words: str, **fields: Any) -> ProcessSpec:
         script = f"exec {sys.executable} -m nova {words}"
-        return self.site.shell(name, script, env=PATHS, ready=Probe(notify=True), **UNTIRING)
+        return self.site.shell(name, script, env=PATHS, ready=Probe(notify=True), **UNTIRING, **fields)
 
     def await_ready(self, name: str) -> None:
         answer = self.client.ask("wait", names=[name], **{"for": "ready"})
