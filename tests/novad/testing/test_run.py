@@ -75,7 +75,8 @@ def test_time_that_runs_out_is_124(site: Site) -> None:
     site.write(TWO)
     code, _, err = site.run("--timeout", "1500ms", "--", "sleep", "1000")
     assert code == 124, err
-    assert "time was up" in err
+    # On a slow machine the cluster is not even up by then.
+    assert "time was up" in err or "did not come up in time" in err
     assert site.left_after(2) == []
 
 
