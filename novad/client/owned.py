@@ -143,6 +143,8 @@ class Owned:
 
     def abandon(self) -> None:
         """In a child made by fork: the parent is the owner."""
+        if self.is_closed:
+            return
         self.is_closed = True
         self.link.close()
         if self.guardian is not None:

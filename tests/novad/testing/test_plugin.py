@@ -77,6 +77,19 @@ def test_allowed(nova):
     tell(nova, "die")
     nova.logs("web").wait_for("listening")
 
+def test_a_child_by_fork_is_no_owner(nova):
+    child = os.fork()
+    if child == 0:
+        os.execvp("sleep", ["sleep", "0"])
+    assert os.waitpid(child, 0)[1] == 0
+    child = os.fork()
+    if child == 0:
+        kept = {os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if int(name) > 2
+                and os.path.exists(f"/proc/self/fd/{name}")}
+        os._exit(1 if any(path.endswith("/guardian") for path in kept) else 0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert nova.state("web") == "ready"
+
 def test_unready(nova):
     nova.stop("web")
     with pytest.raises(Exception, match="web will not be ready"):
@@ -96,7 +109,7 @@ def test_what_a_test_can_do_with_its_cluster(site: Site) -> None:
     site.write(TELL + HANDLE, "test_it.py")
     code, out, err = site.pytest("-q")
     assert code == 0, out + err
-    assert "7 passed" in out
+    assert "8 passed" in out
     assert site.left_after(2) == []
     assert [path.name for path in (site.folder / ".novad").iterdir()] == [".gitignore"]
 
