@@ -3,9 +3,10 @@
     python tests/bench/rpc.py [--seconds S] [--brokers nova-broker,rabbitmq] [--stacks fast,kombu,nameko,oslo]
                               [--peers PYTHON]
 
-Caller, service and nova-broker share one core, so that a throughput is a cost: 1 s / (the CPU time of all three).
-A RabbitMQ that runs already keeps its own cores, which flatters its rows. nameko and oslo.messaging run where the
-interpreter PYTHON (default: this one) has them. Each line says what must be reached; exit code 1 where it was not.
+Caller, service and nova-broker share one core, so that a throughput is a cost: 1 s / (the CPU time of all three), which
+`of_one_core` computes from their processor times, whatever else the machine does meanwhile. A RabbitMQ that runs
+already keeps its own cores, which flatters its rows. nameko and oslo.messaging run where the interpreter PYTHON
+(default: this one) has them. Each line says what must be reached; exit code 1 where it was not.
 """
 
 from __future__ import annotations
@@ -74,10 +75,12 @@ class Meter:
         return {name: time.clock_gettime(_cpu_clock(pid)) for name, pid in self._pids.items()}
 
     def costs_us(self, count: int) -> dict[str, float]:
-        """Microseconds of each process for one of `count` operations, and how many one core would carry a second."""
+        """Microseconds of each process for one of `count` operations; where the broker's time is known, also how many
+        one core would carry in a second.
+        """
         used_s = self._used_s()
         costs = {f"{name}_us": (used_s[name] - self._before[name]) / count * 1e6 for name in self._pids}
-        return {**costs, "of_one_core": 1e6 / sum(costs.values())}
+        return {**costs, "of_one_core": 1e6 / sum(costs.values())} if "broker" in self._pids else costs
 
 
 def _cpu_clock(pid: int) -> int:
@@ -193,6 +196,7 @@ def drive_nameko(url: str, stack: str, seconds: float) -> dict[str, Any]:
         # The standalone proxy belongs to one thread: concurrency is calls that are under way together.
         with ClusterRpcProxy({"AMQP_URI": url}) as proxy:
             latencies: list[float] = []
+            meter = Meter()
             begun_s = time.perf_counter()
             while time.perf_counter() - begun_s < seconds:
                 at_s = time.perf_counter()
@@ -200,11 +204,13 @@ def drive_nameko(url: str, stack: str, seconds: float) -> dict[str, Any]:
                     reply.result()
                 latencies += [time.perf_counter() - at_s] * callers
             elapsed_s = time.perf_counter() - begun_s
+            costs_us = meter.costs_us(len(latencies))
         latencies.sort()
         return {
             "rate": len(latencies) / elapsed_s,
             "p50_ms": latencies[len(latencies) // 2] * 1e3,
             "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3,
+            **costs_us,
         }
 
     return {"calls_1": loop(1), "calls_50": loop(50)}
