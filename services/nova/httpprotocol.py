@@ -14,6 +14,8 @@ from typing import Any
 
 from nova import green
 
+# How long a stop waits for the first bytes of a connection that has just been made.
+FIRST_BYTES_S = 0.2
 IDLE, REQUEST, CLOSE = "idle", "request", "close"
 _TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -39,6 +41,9 @@ class Protocol(green.wsgi.HttpProtocol):
 
     def __init__(self, connection: list[Any], server: Any) -> None:
         connection.append(self)
+        # A stop may have come between the accept and now.
+        self.is_last = connection[2] == CLOSE
+        self.has_served = False
         self._limits: Limits = server.limits
         self._head: Any = None
         self._is_too_large = False
@@ -49,6 +54,9 @@ class Protocol(green.wsgi.HttpProtocol):
             super().handle_one_request()
         finally:
             self._head_ends()
+        self.has_served = True
+        if self.is_last:
+            self.close_connection = True
         green.sleep(0)  # a busy keep-alive connection leaves the others their turn
 
     def _read_request_line(self) -> Any:
@@ -68,6 +76,8 @@ class Protocol(green.wsgi.HttpProtocol):
 
     def get_environ(self) -> dict[str, Any]:
         self._head_ends()
+        if self.is_last:
+            self.close_connection = True
         environ: dict[str, Any] = super().get_environ()
         length = int(environ.get("CONTENT_LENGTH") or 0)
         body = environ["wsgi.input"]
@@ -85,12 +95,36 @@ class Protocol(green.wsgi.HttpProtocol):
 
 
 def end_softly(connection: list[Any]) -> None:
-    """Close it where it is idle; otherwise its response says `Connection: close` and it ends after that."""
+    """Close it where it is idle; otherwise its response says `Connection: close` and it ends after that.
+
+    A request that is on its way has begun: its first bytes are here, or the connection is so young that they may
+    come any moment.
+    """
     was, connection[2] = connection[2], CLOSE
-    if was == IDLE:
+    protocol = connection[3] if len(connection) > 3 else None
+    if protocol is not None:
+        protocol.is_last = True
+    if was != IDLE:
+        if protocol is not None:
+            protocol.close_connection = True
+    elif protocol is not None and protocol.has_served and not _has_bytes(connection[1]):
         cut(connection[1])
-    elif len(connection) > 3:
-        connection[3].close_connection = True
+    else:
+        green.spawn_after(FIRST_BYTES_S, _cut_if_silent, connection)
+
+
+def _cut_if_silent(connection: list[Any]) -> None:
+    """eventlet sets another state as soon as a request line is there."""
+    if connection[2] == CLOSE and not _has_bytes(connection[1]):
+        cut(connection[1])
+
+
+def _has_bytes(sock: Any) -> bool:
+    socket = green.original("socket")
+    try:
+        return bool(sock.fd.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
 
 
 def cut(sock: Any) -> None:

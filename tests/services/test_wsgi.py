@@ -168,6 +168,22 @@ def test_whoever_waited_in_the_backlog_is_answered_when_the_server_stops(serve: 
         sock.close()
 
 
+def test_a_request_that_is_on_its_way_when_the_server_stops_is_answered(serve: Serve, app: App) -> None:
+    server = serve()
+    young = Client(server.port)
+    while not server._connections:
+        green.sleep(0)
+    stopping = green.spawn(lambda: (server.stop(), server.wait()))
+    green.sleep(0)
+    young.send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
+    green.sleep(0.01)
+    young.send(b"abc")
+    status, head, body = young.response()
+    assert (status, body) == (200, b"<abc>")
+    assert "Connection: close" in head
+    stopping.wait()
+
+
 def test_kill_answers_503_to_what_has_no_response_yet(serve: Serve, app: App) -> None:
     server = serve()
     client = Client(server.port).get("/gate")

@@ -189,10 +189,10 @@ while True:
     assert row(client, "a")["status_text"] == "open for business"
 
 
-def test_readiness_by_a_newline_on_a_descriptor_as_s6_has_it(daemon: Any) -> None:
+def test_readiness_by_a_newline_on_a_descriptor_as_s6_has_it(daemon: Any, eventually: Eventually) -> None:
     script = "printf starting >&5; sleep 0.2; echo >&5; exec 5>&-; echo said; exec sleep 600"
     client = daemon.up(daemon.spec("a", "sh", "-c", script, ready=Probe(notify_fd=5)))
-    assert daemon.text("a") == ["said"]
+    eventually(lambda: daemon.text("a") == ["said"])
     assert row(client, "a")["ready_in_s"] > 0.1
     silent = daemon.spec("b", "sh", "-c", "exec 5>&-; exec sleep 600", ready=Probe(notify_fd=5), ready_timeout_s=0.3,
                          restart="no")  # fmt: skip
