@@ -29,11 +29,14 @@ class Interrupts:
         }
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         os.close(self._reader)
         os.close(self._writer)
+        if error is None and self.count > self._told:
+            # It came between the last look and now; lost, the command would go on as if nobody had said a word.
+            raise KeyboardInterrupt
 
     def fileno(self) -> int:
         """Readable when there is something to `take`."""

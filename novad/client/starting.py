@@ -62,7 +62,9 @@ class Starting:
         with Interrupts() as interrupts:
             try:
                 lines = [line for process in self._first for line in self._changed(process)]
-                return self._loop(interrupts, lines)
+                outcome = self._loop(interrupts, lines)
+                # A Ctrl-C in the moment in which all got ready means the cluster as much as one before it.
+                return Outcome.INTERRUPTED if interrupts.take() else outcome
             finally:
                 self._screen.close()
 

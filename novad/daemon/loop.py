@@ -103,10 +103,13 @@ class Daemon:
             notify_path, self.supervisor.effects.children.is_leader, self._on_notification
         )
         self._signals = Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *MEANINGLESS), self._on_signal)
-        self._control = ControlSocket(place.socket, lambda c, r: self._mailbox.put(Asked(c, r)))
+        self._control = self._listen()
         self.changes = Changes(self.supervisor, self.post, lambda text: self.journal.write("watch", text=text))
         adoption.resume(self.supervisor, self._records, upgrade.read_handover(place.run_dir))
         Timer(EMPTY_S, lambda: self.post(self._end_if_empty))
+
+    def _listen(self) -> ControlSocket:
+        return ControlSocket(self._place.socket, lambda c, r: self._mailbox.put(Asked(c, r)))
 
     def post(self, act: Callable[[], None]) -> None:
         """Have `act` called in the loop."""
@@ -143,13 +146,16 @@ class Daemon:
     def upgrade(self) -> None:
         """Become the code that is on the disk now; returns only when that fails.
 
-        Everything that a new daemon needs is written before; the sockets are closed by the exec itself.
+        Everything that a new daemon needs is written before. The control socket goes first: who connects in the
+        moment of the exec must find nobody and try again, not a listener that dies with its clients in the queue.
         """
         self.journal.write("upgrade", pid=os.getpid(), version=__version__)
         upgrade.write_handover(self._place.run_dir, self.supervisor.effects.outputs)
-        for connection in self._control.connections:
-            connection.close()
-        upgrade.exec_again(self._place, self._lock_fd, self._soft_nofile)
+        self._control.close()
+        try:
+            upgrade.exec_again(self._place, self._lock_fd, self._soft_nofile)
+        finally:
+            self._control = self._listen()
 
     def close(self) -> None:
         """Take down sockets and files."""
