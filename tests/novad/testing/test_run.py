@@ -59,7 +59,8 @@ def test_a_port_that_is_insisted_on_is_kept(site: Site) -> None:
 @pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill -TERM $$", 143)])
 def test_the_code_of_the_command_is_the_code_of_run(site: Site, script: str, code: int) -> None:
     site.write(TWO)
-    assert site.run("--", "sh", "-c", script)[0] == code
+    result = site.run("--", "sh", "-c", script)
+    assert result[0] == code, result
 
 
 def test_a_cluster_that_does_not_come_up_is_125_with_the_reason(site: Site) -> None:
