@@ -21,6 +21,8 @@ with warnings.catch_warnings():
     import greenlet
 
 Item = TypeVar("Item")
+# One wait at most: epoll takes 2**31 milliseconds (epoll_wait(2)), and more is an exception in the hub.
+LONGEST_S = 86400.0
 
 
 class Watcher:
@@ -56,7 +58,20 @@ class Timer:
     """Calls `callback()` once after `delay_s`, unless cancelled."""
 
     def __init__(self, delay_s: float, callback: Callable[[], None]) -> None:
-        self._timer = eventlet.hubs.get_hub().schedule_call_global(max(delay_s, 0.0), callback)
+        self._left_s = max(delay_s, 0.0)
+        self._callback = callback
+        self._arm()
+
+    def _arm(self) -> None:
+        now_s = min(self._left_s, LONGEST_S)
+        self._left_s -= now_s
+        self._timer = eventlet.hubs.get_hub().schedule_call_global(now_s, self._fire)
+
+    def _fire(self) -> None:
+        if self._left_s > 0.0:
+            self._arm()
+        else:
+            self._callback()
 
     def cancel(self) -> None:
         self._timer.cancel()
