@@ -17,6 +17,8 @@ from typing import Any, Literal
 from novad.core.errors import WireError
 
 SCHEMA = 1
+# Pids, signals, seeds and seconds all stay below; beyond it an int is no float any more.
+MAX_NUMBER = 2**53
 
 Condition = Literal["started", "ready", "done"]
 Restart = Literal["no", "on-failure", "always"]
@@ -271,6 +273,7 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         return _build_dataclass(typing.cast(type, kind), data, where)
     if kind is float:
         _require(isinstance(data, (int, float)) and not isinstance(data, bool), where, "a number", data)
+        _require(abs(data) <= MAX_NUMBER, where, f"a number up to {MAX_NUMBER}", "more")
         return float(data)
     _require(isinstance(data, kind) and (kind is bool or not isinstance(data, bool)), where, kind.__name__, data)
     return data

@@ -12,8 +12,9 @@ Pure: bytes in, values out. `feed` takes whatever a socket gave and returns whol
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Never
 
 from novad.core.errors import WireError
 
@@ -73,7 +74,7 @@ def encode(frame: Frame) -> bytes:
 def decode(line: bytes) -> Frame:
     """The frame of one line. Raises `WireError`."""
     try:
-        data = json.loads(line)
+        data = json.loads(line, parse_constant=_no_number, parse_float=_number)
     except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("id"), int):
@@ -99,11 +100,21 @@ def decode(line: bytes) -> Frame:
     raise WireError("a frame holds a verb, a result, an error or an event")
 
 
+def _number(text: str) -> float:
+    """Raises `ValueError` for what is too large to be a number: no clock could wait for it."""
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
+def _no_number(text: str) -> Never:
+    raise ValueError(f"{text:.20} is no number")
+
+
 class Decoder:
     """Cuts a byte stream into frames."""
 
     def __init__(self) -> None:
-        self._tail = b""
+        self._tail = bytearray()
 
     @property
     def has_half_frame(self) -> bool:
@@ -112,7 +123,14 @@ class Decoder:
 
     def feed(self, data: bytes) -> list[Frame]:
         """All frames that are complete with `data`. Raises `WireError`."""
-        *lines, self._tail = (self._tail + data).split(b"\n")
+        # What is here already holds no newline and is not searched again: a client may send byte by byte.
+        head, newline, rest = data.partition(b"\n")
+        self._tail += head
+        lines: list[bytes] = []
+        if newline:
+            *others, last = rest.split(b"\n")
+            lines = [bytes(self._tail), *others]
+            self._tail = bytearray(last)
         if len(self._tail) > MAX_FRAME or any(len(line) > MAX_FRAME for line in lines):
             raise WireError(f"a frame is over the limit of {MAX_FRAME} bytes")
         return [decode(line) for line in lines if line.strip()]

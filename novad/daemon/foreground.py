@@ -28,7 +28,9 @@ def fg(daemon: Daemon, connection: Connection, request: wire.Request) -> None:
     """Hold one process for this connection."""
     names = selected(daemon, request)
     if len(names) != 1:
-        raise UsageError(f"fg takes one process, not {len(names)}: {', '.join(names)}", f"novad fg {names[0]}")
+        raise UsageError(
+            f"fg takes one process, not {len(names)}: {', '.join(names)}", f"novad fg {names[0]}" if names else ""
+        )
     name, supervisor = names[0], daemon.supervisor
     process = supervisor.processes[name]
     seat = process.next_seat or (process.seat if process.state in ALIVE else None)

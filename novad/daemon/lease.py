@@ -25,7 +25,7 @@ class Lease:
             return
         try:
             pidfd = os.pidfd_open(pid)
-        except OSError:
+        except (OSError, OverflowError):
             on_death()
             return
 

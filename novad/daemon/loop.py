@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 from collections.abc import Callable
@@ -135,7 +136,9 @@ class Daemon:
                 # Before the next item: a restart after a crash waits for nobody's bookkeeping.
                 self.supervisor.settle()
             case Asked(connection, request):
-                verbs.answer(self, connection, request)
+                if connection.is_open:
+                    verbs.answer(self, connection, request)
+                connection.handled()
             case Act(act):
                 act()
 
@@ -227,7 +230,7 @@ class Daemon:
         if fields.get("WATCHDOG") == "1":
             events.append(Pinged(incarnation))
         for key, kind in (("WATCHDOG_USEC", WatchdogSet), ("EXTEND_TIMEOUT_USEC", Extended)):
-            if fields.get(key, "").isdigit():
+            if MICROSECONDS.fullmatch(fields.get(key, "")):
                 events.append(kind(incarnation, int(fields[key]) / 1_000_000))
         for event in events:
             self._mailbox.put(About(name, event))
@@ -352,6 +355,8 @@ class Daemon:
 
 
 RELOADING, STOPPING = "reloading", "stopping"
+# A 64-bit number, as sd_notify(3) has it.
+MICROSECONDS = re.compile(r"[0-9]{1,19}")
 
 
 def _what_it_says(fields: dict[str, str], before: str) -> str | None:

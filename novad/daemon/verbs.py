@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,11 @@ def answer(daemon: Daemon, connection: Connection, request: wire.Request) -> Non
         verb(daemon, connection, request)
     except NovadError as error:
         connection.fail(request, error)
+    except Exception as error:
+        # One request is not worth all services.
+        traceback.print_exc()
+        reason = f"novad failed at {request.verb}: {type(error).__name__}: {error}"
+        connection.fail(request, NovadError(reason, "that is a bug of novad; .novad/novad.log has the traceback"))
 
 
 def _ping(daemon: Daemon, connection: Connection, request: wire.Request) -> None:

@@ -2,7 +2,8 @@
 
 Unix socket, mode 0600 in a 0700 directory, the peer's uid checked besides; no TCP. The accept loop is our own and
 keeps a spare descriptor: eventlet's servers end for good at the first EMFILE. A client that sends garbage, or
-half a frame and no more, or does not read what it asked for, loses its connection and nothing else happens.
+half a frame and no more, or nothing, or does not read what it asked for, loses its connection and nothing else
+happens.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import errno
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +23,7 @@ from novad.host.hub import Timer, Watcher
 BACKLOG = 128
 ACCEPTS_PER_TURN = 32
 RECEIVE_BYTES = 65536
-# Half a frame may take this long.
+# The first frame may take this long, and the rest of a frame that has begun.
 FRAME_S = 10.0
 # What a client may leave unread: above the first number log lines are skipped, above the second it is cut off.
 SKIP_BYTES = 1024 * 1024
@@ -29,18 +31,25 @@ CUT_BYTES = 16 * 1024 * 1024
 
 
 class Connection:
-    """One client. `on_close` callbacks run once, however it ends."""
+    """One client. `on_close` callbacks run once, however it ends.
+
+    Its requests are handed over one at a time, the next after `handled`, and nothing more is read while one waits or
+    while the client does not take its answers: a client that asks without end waits in its own queue alone.
+    """
 
     def __init__(self, sock: socket.socket, on_request: Callable[[Connection, wire.Request], None]) -> None:
         self._socket = sock
         self._on_request = on_request
         self._decoder = wire.Decoder()
+        self._requests: deque[wire.Request] = deque()
+        self._in_hand = False
         self._out = bytearray()
-        self._timer: Timer | None = None
+        # Who says nothing at all is no client either.
+        self._timer: Timer | None = Timer(FRAME_S, self.close)
         self._writer: Watcher | None = None
         self.on_close: list[Callable[[], None]] = []
         self.is_open = True
-        self._reader = Watcher(sock.fileno(), self._readable)
+        self._reader: Watcher | None = Watcher(sock.fileno(), self._readable)
 
     @property
     def unread_bytes(self) -> int:
@@ -48,6 +57,9 @@ class Connection:
         return len(self._out)
 
     def _readable(self) -> None:
+        if self._is_busy():
+            self._pause()
+            return
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -64,18 +76,47 @@ class Connection:
             self.send(wire.Error(0, error.code, error.message))
             self.close()
             return
-        self._limit_half_frame()
-        for frame in frames:
-            if isinstance(frame, wire.Request):
-                self._on_request(self, frame)
+        if frames:
+            self._limit(None)
+        if self._decoder.has_half_frame and self._timer is None:
+            self._limit(FRAME_S)
+        self._requests += (frame for frame in frames if isinstance(frame, wire.Request))
+        self._go_on()
 
-    def _limit_half_frame(self) -> None:
-        if not self._decoder.has_half_frame:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-        elif self._timer is None:
-            self._timer = Timer(FRAME_S, self.close)
+    def _is_busy(self) -> bool:
+        return self._in_hand or bool(self._requests) or len(self._out) > SKIP_BYTES
+
+    def _pause(self) -> None:
+        """Read nothing for now; who goes on asking and takes no answers is given up after a while."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._limit(FRAME_S if len(self._out) > SKIP_BYTES else None)
+
+    def handled(self) -> None:
+        """The request that was handed over is dealt with, even if its answer comes later."""
+        self._in_hand = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Hand over the next request, or read on."""
+        if not self.is_open or self._in_hand:
+            return
+        if len(self._out) > SKIP_BYTES:
+            if self._requests and self._timer is None:
+                self._limit(FRAME_S)
+        elif self._requests:
+            self._in_hand = True
+            self._on_request(self, self._requests.popleft())
+        elif self._reader is None:
+            self._reader = Watcher(self._socket.fileno(), self._readable)
+            self._limit(FRAME_S if self._decoder.has_half_frame else None)
+
+    def _limit(self, seconds: float | None) -> None:
+        """Close the connection after `seconds`; None: no limit any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else Timer(seconds, self.close)
 
     def reply(self, request: wire.Request, result: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Answer; `fds` go along (SCM_RIGHTS, unix(7)) and stay ours to close."""
@@ -115,6 +156,7 @@ class Connection:
                 self.close()
                 return
             del self._out[:sent]
+        self._go_on()
         if len(self._out) > CUT_BYTES:
             self.close()
         elif self._out and self._writer is None:
@@ -127,11 +169,11 @@ class Connection:
         if not self.is_open:
             return
         self.is_open = False
-        self._reader.close()
-        if self._writer is not None:
-            self._writer.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._requests.clear()
+        for watcher in (self._reader, self._writer):
+            if watcher is not None:
+                watcher.close()
+        self._limit(None)
         self._socket.close()
         for callback in self.on_close:
             callback()
