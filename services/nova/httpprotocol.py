@@ -28,7 +28,7 @@ class Limits:
     """
 
     threads: int = 1000
-    head_s: float = 20.0
+    head_s: float = 10.0
     idle_s: float = 75.0
     stall_s: float = 60.0
     body_s: float = 30.0
@@ -60,7 +60,8 @@ class Protocol(green.wsgi.HttpProtocol):
         green.sleep(0)  # a busy keep-alive connection leaves the others their turn
 
     def _read_request_line(self) -> Any:
-        self.connection.settimeout(self._limits.idle_s)
+        # Who has not asked for anything yet is held for as long as a head may take.
+        self.connection.settimeout(self._limits.idle_s if self.has_served else self._limits.head_s)
         try:
             if not self.rfile.peek(1):
                 return b""

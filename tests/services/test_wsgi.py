@@ -222,6 +222,13 @@ def _trickle(client: Client, data: bytes) -> None:
             return
 
 
+def test_who_never_asks_is_cut_off_as_soon_as_a_slow_head(serve: Serve) -> None:
+    client = Client(serve(limits=wsgi.Limits(head_s=0.2, idle_s=60.0)).port)
+    began_s = time.monotonic()
+    assert client.rest() == b""
+    assert 0.1 < time.monotonic() - began_s < 2
+
+
 def test_an_idle_connection_is_closed_in_time(serve: Serve) -> None:
     client = Client(serve(limits=QUICK).port)
     client.get().response()
