@@ -93,9 +93,7 @@ class Link:
             if self._ended:
                 raise gone()
             if not self._receive(deadline.left_s()):
-                raise Unanswered(
-                    f"the daemon did not answer within {timeout_s:g} s", "novad down --kill stops it"
-                )
+                raise unanswered(timeout_s)
         if isinstance(answer, Reply):
             return answer.result
         raise as_exception(answer)
@@ -159,18 +157,27 @@ def connect(place: Place, trace: Callable[[Request], None] | None = None) -> Lin
     """A link to the daemon of `place`. Raises `NotRunning` where nobody answers."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.settimeout(ANSWER_S)
+        # A socket with a timeout of Python's does not wait for a place in a full queue (connect(2), EAGAIN).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_S), 0))
         sock.connect(place.socket)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
         sock.close()
         raise NotRunning(f"novad is not running for {place.config}", "novad up") from error
     except PermissionError as error:
         sock.close()
         raise NovadError(f"{place.socket}: it belongs to another user", "novad --namespace NAME up") from error
+    except BlockingIOError as error:
+        sock.close()
+        raise unanswered() from error
     except OSError as error:
         sock.close()
         raise NovadError(f"{place.socket}: {error.strerror or error}") from error
     return Link(sock, trace)
+
+
+def unanswered(timeout_s: float | None = ANSWER_S) -> Unanswered:
+    return Unanswered(f"the daemon did not answer within {timeout_s:g} s", "novad down --kill stops it")
 
 
 def gone(error: OSError | None = None) -> NotRunning:

@@ -25,7 +25,9 @@ ACCEPTS_PER_TURN = 32
 RECEIVE_BYTES = 65536
 # The first frame may take this long, and the rest of a frame that has begun.
 FRAME_S = 10.0
-# What a client may leave unread: above the first number log lines are skipped, above the second it is cut off.
+# What a client may leave unread: above the first number nothing more that it asks is taken up, above the second log
+# lines are skipped, above the third it is cut off.
+ASK_BYTES = 256 * 1024
 SKIP_BYTES = 1024 * 1024
 CUT_BYTES = 16 * 1024 * 1024
 
@@ -84,17 +86,24 @@ class Connection:
         self._go_on()
 
     def _is_busy(self) -> bool:
-        return self._in_hand or bool(self._requests) or len(self._out) > SKIP_BYTES
+        return self._in_hand or bool(self._requests) or len(self._out) > ASK_BYTES
 
     def _pause(self) -> None:
         """Read nothing for now; who goes on asking and takes no answers is given up after a while."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self._limit(FRAME_S if len(self._out) > SKIP_BYTES else None)
+        self._limit(FRAME_S if len(self._out) > ASK_BYTES else None)
 
     def handled(self) -> None:
         """The request that was handed over is dealt with, even if its answer comes later."""
+        if self._requests:
+            # Not in this turn of the loop: the others' come first.
+            Timer(0.0, self._put_down)
+        else:
+            self._put_down()
+
+    def _put_down(self) -> None:
         self._in_hand = False
         self._go_on()
 
@@ -102,7 +111,7 @@ class Connection:
         """Hand over the next request, or read on."""
         if not self.is_open or self._in_hand:
             return
-        if len(self._out) > SKIP_BYTES:
+        if len(self._out) > ASK_BYTES:
             if self._requests and self._timer is None:
                 self._limit(FRAME_S)
         elif self._requests:

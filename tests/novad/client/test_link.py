@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,17 @@ def test_every_request_is_traced(daemon: FakeDaemon, place: Place) -> None:
     with connect(place, seen.append) as link:
         link.request("ping", names=["a"])
     assert [(request.verb, request.args) for request in seen] == [("ping", {"names": ["a"]})]
+
+
+def test_a_place_in_a_full_queue_is_waited_for(place: Place) -> None:
+    Path(place.socket).parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(place.socket)
+        listener.listen(0)
+        with connect(place), ThreadPoolExecutor(1) as pool:
+            late = pool.submit(connect, place)
+            with pytest.raises(TimeoutError):
+                late.result(0.2)
+            first, _ = listener.accept()
+            late.result(5).close()
+            first.close()

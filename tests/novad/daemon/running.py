@@ -25,8 +25,9 @@ class Client:
 
     def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(DEADLINE_S)
+        # Blocking: a place in a full queue is waited for (connect(2)).
         self._socket.connect(path)
+        self._socket.settimeout(DEADLINE_S)
         self._decoder = wire.Decoder()
         self._frames: list[wire.Frame] = []
         self._id = 0
