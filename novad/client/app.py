@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from novad.client.link import Link, connect
+from novad.client.private import replace_file
 from novad.client.project import find_place
 from novad.client.terminal import Terminal
 from novad.core.errors import NotRunning
@@ -161,7 +162,7 @@ def write_names(place: Place, processes: list[dict[str, Any]]) -> None:
     """Remembers the names for completion while no daemon runs; that it cannot is no reason to fail."""
     names = sorted({process["name"] for process in processes} | {process["service"] for process in processes})
     with contextlib.suppress(OSError):
-        Path(place.state_dir, "names").write_text("".join(f"{name}\n" for name in names))
+        replace_file(Path(place.state_dir, "names"), "".join(f"{name}\n" for name in names))
 
 
 def read_names(place: Place) -> list[str]:

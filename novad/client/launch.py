@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import stat
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from novad.client.deadline import Deadline
 from novad.client.link import Link, connect
+from novad.client.private import is_anybodys, private_directory, private_file, replace_file
 from novad.core.errors import NotRunning, NovadError
 from novad.core.place import Place
 from novad.core.wire import Request
@@ -91,7 +91,7 @@ def launch(place: Place, deadline: Deadline) -> str:
     log = Path(place.state_dir) / "novad.log"
     reader, writer = os.pipe()
     try:
-        with log.open("ab") as sink:
+        with open(private_file(log), "ab") as sink:
             offset = sink.tell()
             child = subprocess.Popen(
                 command(place, writer),
@@ -171,31 +171,18 @@ def prepare(place: Place) -> None:
             f"{place.socket}: longer than the {SOCKET_MAX_BYTES} bytes that the address of a socket may have",
             "set XDG_RUNTIME_DIR or TMPDIR to a shorter directory",
         )
+    base = Path(place.run_dir).parent
     try:
-        private_directory(Path(place.run_dir).parent)
-        private_directory(Path(place.run_dir))
-        Path(place.state_dir).mkdir(exist_ok=True)
-        Path(place.log_dir).mkdir(exist_ok=True)
+        private_directory(base)
+        if is_anybodys(base.parent):
+            raise NovadError(
+                f"{base.parent}: everybody may exchange what is in it",
+                f"chmod +t {base.parent}, or set XDG_RUNTIME_DIR",
+            )
+        for path in (place.run_dir, place.state_dir, place.log_dir):
+            private_directory(Path(path))
         ignore = Path(place.state_dir) / ".gitignore"
         if not ignore.exists():
-            ignore.write_text("*\n")
+            replace_file(ignore, "*\n")
     except OSError as error:
         raise NovadError(f"{error.filename}: {error.strerror}", "novad -C DIR names another project") from error
-
-
-def private_directory(path: Path) -> None:
-    """Makes `path` with mode 0700, or checks that what is there is ours and lets nobody else in."""
-    try:
-        path.mkdir(mode=0o700, parents=False)
-    except FileExistsError:
-        pass
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise NovadError(f"{path}: not a directory", f"remove it: rm {path}")
-    if found.st_uid != os.getuid():
-        raise NovadError(f"{path}: belongs to uid {found.st_uid}", "set XDG_RUNTIME_DIR to a directory of yours")
-    if found.st_mode & 0o077:
-        path.chmod(0o700)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from novad.client.private import replace_file
 from novad.core.errors import UsageError
 
 FILE = "ready.jsonl"
@@ -92,15 +93,11 @@ def parsed(line: str) -> Entry | None:
 def add(folder: str, past: list[Entry], entry: Entry) -> None:
     """Write `entry` after `past`, of which the oldest are dropped. Raises `OSError`."""
     kept = [*past, entry][-KEPT:]
-    fresh = Path(folder, f"{FILE}.new")
-    fresh.write_text(
-        "".join(
-            json.dumps({"commit": item.commit, "at": item.at, "profile": item.profile, "ready_s": item.ready_s})
-            + "\n"
-            for item in kept
-        )
-    )
-    fresh.replace(Path(folder, FILE))
+    lines = [
+        json.dumps({"commit": item.commit, "at": item.at, "profile": item.profile, "ready_s": item.ready_s})
+        for item in kept
+    ]
+    replace_file(Path(folder, FILE), "".join(f"{line}\n" for line in lines))
 
 
 def commit_of(directory: str) -> str:

@@ -27,6 +27,7 @@ from novad import __version__
 from novad.client.app import App
 from novad.client.commands import VERBS
 from novad.client.grammar import Verb
+from novad.client.private import private_directory, private_file
 from novad.client.render.lines import LineStyle, format_line
 from novad.client.render.words import count_states, plural
 from novad.client.shell.complete import candidates
@@ -54,8 +55,7 @@ class History(FileHistory):
     """Per project, readable by its user only; a line that begins with a space is not kept."""
 
     def __init__(self, path: Path) -> None:
-        path.touch(mode=0o600, exist_ok=True)
-        path.chmod(0o600)
+        os.close(private_file(path))
         super().__init__(str(path))
 
     def append_string(self, string: str) -> None:
@@ -145,7 +145,7 @@ class Shell:
 
     def _history(self) -> History | None:
         try:
-            Path(self.place.state_dir).mkdir(exist_ok=True)
+            private_directory(Path(self.place.state_dir))
             return History(Path(self.place.state_dir) / "history")
         except OSError:
             return None

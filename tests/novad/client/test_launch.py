@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from novad.client.app import write_names
 from novad.client.deadline import Deadline
-from novad.client.launch import connect_or_launch, launch, prepare, private_directory
+from novad.client.launch import connect_or_launch, launch, prepare
 from novad.client.link import Link
+from novad.client.shell.repl import History
 from novad.core.errors import NovadError
-from novad.core.place import Place, place
+from novad.core.place import Place
+from novad.core.place import place as place_of
 
 
 @pytest.fixture
@@ -34,40 +37,51 @@ def running(place: Place) -> Iterator[Link]:
 def test_the_run_directory_is_private_and_the_state_is_not_committed(place: Place) -> None:
     prepare(place)
     prepare(place)
-    for path in (Path(place.run_dir), Path(place.run_dir).parent):
+    for path in map(Path, (place.run_dir, Path(place.run_dir).parent, place.state_dir, place.log_dir)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     assert (Path(place.state_dir) / ".gitignore").read_text() == "*\n"
-    assert Path(place.log_dir).is_dir()
 
 
-def test_a_run_directory_that_others_may_enter_is_closed(tmp_path: Path) -> None:
-    open_one = tmp_path / "open"
-    open_one.mkdir()
-    open_one.chmod(0o777)
-    private_directory(open_one)
-    assert stat.S_IMODE(open_one.stat().st_mode) == 0o700
+def test_a_directory_in_which_everybody_may_rename_is_no_place_for_a_socket(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    where = place_of(str(tmp_path / "nova.toml"), "default", str(tmp_path), "/tmp", os.getuid())
+    with pytest.raises(NovadError, match="everybody may exchange") as caught:
+        prepare(where)
+    assert "XDG_RUNTIME_DIR" in caught.value.hint
+    tmp_path.chmod(0o1777)
+    prepare(where)
 
 
-def test_a_run_directory_that_is_a_link_or_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "target").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "target")
-    (tmp_path / "file").write_text("")
-    for name in ("link", "file"):
-        with pytest.raises(NovadError, match="not a directory") as caught:
-            private_directory(tmp_path / name)
-        assert caught.value.hint.startswith("remove it")
+@pytest.mark.parametrize("name", [".gitignore", "novad.log", "names", "history"])
+def test_a_link_that_came_with_the_project_leads_no_write_to_another_file(place: Place, name: str) -> None:
+    victim = Path(place.dir) / "victim"
+    victim.write_text("mine\n")
+    prepare(place)
+    path = Path(place.state_dir, name)
+    path.unlink(missing_ok=True)
+    path.symlink_to(victim)
+    prepare(place)
+    write_names(place, [{"name": "a", "service": "a"}])
+    if name == "novad.log":
+        with pytest.raises(NovadError, match="a symbolic link"):
+            launch(place, Deadline(10.0))
+    if name == "history":
+        with pytest.raises(NovadError, match="a symbolic link"):
+            History(path)
+    assert victim.read_text() == "mine\n"
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a directory of another user")
-def test_a_run_directory_of_another_user_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "theirs").mkdir()
-    os.chown(tmp_path / "theirs", 12345, 12345)
-    with pytest.raises(NovadError, match="belongs to uid 12345"):
-        private_directory(tmp_path / "theirs")
+def test_a_state_directory_that_is_a_link_is_refused(place: Place) -> None:
+    elsewhere = Path(place.dir) / "elsewhere"
+    elsewhere.mkdir()
+    Path(place.state_dir).symlink_to(elsewhere)
+    with pytest.raises(NovadError, match="not a directory"):
+        prepare(place)
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_a_socket_path_that_no_address_holds_is_told_before_anything_is_made(tmp_path: Path) -> None:
-    deep = place(str(tmp_path / "nova.toml"), "default", str(tmp_path / ("x" * 90)), "/tmp", os.getuid())
+    deep = place_of(str(tmp_path / "nova.toml"), "default", str(tmp_path / ("x" * 90)), "/tmp", os.getuid())
     with pytest.raises(NovadError, match="longer than the 103 bytes") as caught:
         prepare(deep)
     assert "XDG_RUNTIME_DIR" in caught.value.hint
