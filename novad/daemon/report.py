@@ -11,6 +11,7 @@ from typing import Any
 
 from novad.core.order import Graph, Unmet
 from novad.core.process import ALIVE, Exit, Process, describe, timer_s
+from novad.core.secret import without_userinfo
 
 
 def process_row(process: Process, graph: Graph, processes: Mapping[str, Process], now_s: float) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def process_row(process: Process, graph: Graph, processes: Mapping[str, Process]
         "ready_in_s": process.ready_in_s,
         "retry_in_s": None if retry_s is None else max(retry_s - now_s, 0.0),
         "status_text": process.status_text or None,
-        "url": spec.url,
+        "url": without_userinfo(spec.url) if spec.url else None,
         "log": spec.log.path,
         "groups": list(spec.groups),
         "description": spec.description or None,

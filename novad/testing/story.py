@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from novad.client.journal import Change
+from novad.core.secret import shown, shown_words
 from novad.core.spec import Cluster
 
 FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
-SECRET = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
-USERINFO = re.compile(r"(?<=://)[^/@\s:]*:[^/@\s]*(?=@)")
 STAMP = re.compile(r"^\S{26}Z [oen] ")
-HIDDEN = "…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +93,15 @@ def place_of(lines: list[str], directory: str) -> Place | None:
     return found
 
 
-def redacted(name: str, value: str) -> str:
-    """A value of the configuration without what is nobody's business."""
-    return HIDDEN if SECRET.search(name) else USERINFO.sub(HIDDEN, value)
-
-
 def configuration(cluster: Cluster) -> list[tuple[str, list[tuple[str, str]]]]:
     """Each process with its settings; the environment of the shell is left out and secrets are hidden."""
     found = []
     for spec in cluster.processes:
-        rows = [("command", USERINFO.sub(HIDDEN, " ".join(spec.argv))), ("cwd", spec.cwd)]
+        rows = [("command", " ".join(shown_words(spec.argv))), ("cwd", spec.cwd)]
         rows += [(f"port {name}", str(port.number)) for name, port in spec.ports.items()]
         rows += (
             [("after", ", ".join(f"{item.name}:{item.condition}" for item in spec.after))] if spec.after else []
         )
-        rows += [(f"env {key}", redacted(key, value or "")) for key, value in sorted(spec.env.items())]
+        rows += [(f"env {key}", shown(key, value or "")) for key, value in sorted(spec.env.items())]
         found.append((spec.name, rows))
     return found

@@ -142,12 +142,14 @@ class Site:
 
     # -- the command
 
-    def novad(self, *words: str, config: str = "nova.toml") -> subprocess.Popen[str]:
-        """The command as a user types it, its output in pipes."""
+    def novad(
+        self, *words: str, config: str = "nova.toml", environ: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """The command as a user types it, its output in pipes; `environ` is added to what it gets."""
         return subprocess.Popen(
             [sys.executable, "-m", "novad", "-f", config, *words],
-            cwd=self.folder, env=self._surroundings(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, errors="surrogateescape",
+            cwd=self.folder, env=self._surroundings() | dict(environ or {}), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="surrogateescape",
         )  # fmt: skip
 
     def ask(self, *words: str, seconds: float = 60.0) -> str:

@@ -23,6 +23,7 @@ from novad.client.render.words import (
     shown_state,
     size,
 )
+from novad.core.secret import shown_words
 
 Process = dict[str, Any]
 NOTE_MIN = 14
@@ -213,7 +214,7 @@ def detail_rows(process: Process, more: dict[str, Any] | None) -> list[tuple[str
         ("want", wanted),
         ("note", note(process)),
         ("says", process.get("status_text") or ""),
-        ("command", shlex.join(more["argv"]) if more and more.get("argv") else ""),
+        ("command", shlex.join(shown_words(more["argv"])) if more and more.get("argv") else ""),
         ("cwd", (more or {}).get("cwd") or ""),
         ("ports", ", ".join(f"{key} {number}" for key, number in (process.get("ports") or {}).items())),
         ("url", process.get("url") or ""),

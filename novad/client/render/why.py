@@ -24,6 +24,7 @@ from novad.client.render.words import (
     shorten,
     signal_number,
 )
+from novad.core.secret import shown_words
 
 Entry = dict[str, Any]
 LABEL = 11
@@ -157,7 +158,7 @@ def fact_rows(entry: Entry, style: WhyStyle) -> list[tuple[str, str]]:
         rows.append(("awaiting", entry.get("awaiting") or ""))
     if entry["state"] != "waiting":
         rows.append(("waits for", waited_for(entry)))
-    rows.append(("command", shlex.join(entry.get("argv") or [])))
+    rows.append(("command", shlex.join(shown_words(entry.get("argv") or []))))
     rows.append(("cwd", tilde(entry.get("cwd") or "", style.home)))
     hurt = entry.get("hurts") or []
     if entry["state"] not in ("ready", "done"):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
+import shlex
 
 from novad.client.app import App
 from novad.client.render.words import plural
 from novad.client.verbs.up import running_cluster, taken_ports
 from novad.core.errors import ConfigError
+from novad.core.secret import shown, shown_words, without_userinfo
 from novad.core.spec import Cluster
-
-SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
 
 
 def run(app: App, show_name: str | None, explain_key: str | None, schema: bool, system: bool, style: str) -> int:
@@ -45,7 +44,7 @@ def show(app: App, name: str) -> int:
         taken_ports=taken_ports(running),
         environ=app.environ,
     )
-    rows = [(key, hidden(value) if is_secret(key) else value, origin) for key, value, origin in found]
+    rows = [(key, masked(key, value), origin) for key, value, origin in found]
     if app.options.json:
         values = [{"key": key, "value": value, "origin": origin} for key, value, origin in rows]
         app.print_json({"name": name, "values": values})
@@ -64,13 +63,11 @@ def show(app: App, name: str) -> int:
     return 0
 
 
-def is_secret(key: str) -> bool:
-    """Whether a variable holds what belongs on nobody's screen, by its name."""
-    return key.startswith("env.") and SECRET.search(key) is not None
-
-
-def hidden(value: str) -> str:
-    return f"(hidden, {len(value)} characters)" if value else ""
+def masked(key: str, value: str) -> str:
+    """The value of a key of nova.toml without what belongs on nobody's screen."""
+    if key == "command":
+        return shlex.join(shown_words(shlex.split(value)))
+    return shown(key.removeprefix("env."), value) if key.startswith("env.") else without_userinfo(value)
 
 
 def validate(app: App, style: str) -> int:

@@ -12,9 +12,9 @@ from typing import Any
 
 from novad.client.app import App
 from novad.client.render.words import shorten
-from novad.client.verbs.check import SECRET, hidden
 from novad.client.verbs.up import running_cluster, taken_ports
 from novad.core.errors import UsageError
+from novad.core.secret import shown
 
 # novad gives these to every child itself, or puts something in front of them.
 OWN = ("NOVAD_SERVICE", "NOVAD_REPLICA", "NOVAD_ID", "NOVAD_SOCKET", "NOTIFY_SOCKET", "WATCHDOG_USEC", "PYTHONPATH",
@@ -90,10 +90,6 @@ def compare(has: dict[str, str], compiled: dict[str, tuple[str, str]]) -> list[V
         if value is not None or drift:
             found.append(Variable(name, None if value is None else shown(name, value), origin, drift))
     return found
-
-
-def shown(name: str, value: str) -> str:
-    return hidden(value) if SECRET.search(name) else value
 
 
 def table(app: App, name: str, items: list[Variable]) -> list[str]:

@@ -11,6 +11,7 @@ from novad.client.link import Link
 from novad.client.render.paint import Paint
 from novad.client.render.words import shorten
 from novad.client.verbs.up import RELOAD_ANSWER_S, compiled, is_change, running_cluster
+from novad.core.secret import shown, shown_words, without_userinfo
 from novad.core.spec import to_json
 
 
@@ -21,7 +22,7 @@ def run(app: App, dry_run: bool, yes: bool, adopt_env: bool) -> int:
         if adopt_env:
             cluster = replace(cluster, env=compiled(app, (), (), None).env)
         data = to_json(cluster)
-        difference = link.request("reload", RELOAD_ANSWER_S, cluster=data, dry_run=True)
+        difference = without_secrets(link.request("reload", RELOAD_ANSWER_S, cluster=data, dry_run=True))
         if app.options.json and dry_run:
             app.print_json(difference)
             return 0
@@ -42,10 +43,27 @@ def run(app: App, dry_run: bool, yes: bool, adopt_env: bool) -> int:
 def apply(app: App, link: Link, data: Any, quiet: bool = False) -> int:
     reply = link.request("reload", RELOAD_ANSWER_S, cluster=data, dry_run=False)
     if app.options.json:
-        app.print_json(reply)
+        app.print_json(without_secrets(reply))
     elif not quiet:
         app.terminal.note(f"applied; {app.command_name()} status shows the result")
     return 0
+
+
+def without_secrets(difference: dict[str, Any]) -> dict[str, Any]:
+    """The difference as it may be shown."""
+    changed = [{**row, "fields": [_shown(field) for field in row["fields"]]} for row in difference["changed"]]
+    return {**difference, "changed": changed}
+
+
+def _shown(field: dict[str, Any]) -> dict[str, Any]:
+    key = field["key"]
+    return {"key": key, **{side: _shown_value(key, field[side]) for side in ("old", "new")}}
+
+
+def _shown_value(key: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return shown(key.removeprefix("env."), value) if key.startswith("env.") else without_userinfo(value)
+    return shown_words(value) if key == "argv" else value
 
 
 def confirmed(app: App) -> bool:

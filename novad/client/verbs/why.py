@@ -13,6 +13,7 @@ from novad.client.machine import oom_kills, port_owner
 from novad.client.render.hints import Facts, hints_for
 from novad.client.render.why import WhyStyle, is_crash, ok_line, why_report
 from novad.core.errors import UsageError
+from novad.core.secret import shown_words
 
 UNWELL = ("waiting", "starting", "backoff", "failed")
 
@@ -30,7 +31,7 @@ def run(app: App, names: tuple[str, ...], lines: int, run_number: int | None, sh
             wanted = [item["name"] for item in processes if item["state"] in UNWELL]
             entries = link.request("why", names=wanted)["processes"] if wanted else []
     if app.options.json:
-        app.print_json({"processes": entries})
+        app.print_json({"processes": [{**entry, "argv": shown_words(entry["argv"])} for entry in entries]})
         return 0
     if not entries:
         app.terminal.out(ok_line(app.terminal.paint))

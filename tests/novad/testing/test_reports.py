@@ -13,7 +13,7 @@ import pytest
 
 from novad.testing import hosted
 from novad.testing.junit import junit
-from novad.testing.story import Crash, Place, Story, place_of, redacted
+from novad.testing.story import Crash, Place, Story, place_of
 from tests.novad.testing.running import Site
 
 SAMPLE = Path(__file__).parents[2] / "system" / "sample"
@@ -173,14 +173,6 @@ def test_a_place_is_the_last_frame_inside_the_project(tmp_path: Path) -> None:
     ]
     assert place_of(lines, str(tmp_path)) == Place("shop/api.py", 7)
     assert place_of(lines[:1], str(tmp_path)) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "shown"),
-    [("DB_PASSWORD", "x", "…"), ("URL", "amqp://me:pw@host/", "amqp://…@host/"), ("PATH", "/bin", "/bin")],
-)
-def test_secrets_are_hidden(name: str, value: str, shown: str) -> None:
-    assert redacted(name, value) == shown
 
 
 def test_junit_can_be_read_whatever_a_service_has_printed() -> None:
