@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import IO
 
+from novad.client.render.escape import harmless
 from novad.client.render.paint import clip, visible_length
 
 
@@ -23,6 +24,8 @@ class Screen:
     def show(self, lines: list[str], block: list[str] | None = None) -> None:
         """Lets `lines` scroll by above `block`; the block stays as it is where None is given."""
         wanted = self._drawn if block is None else self._clipped(block)
+        if self._can_repaint:
+            lines = [harmless(line) for line in lines]
         if not self._can_repaint:
             if lines:
                 self._write("".join(f"{line}\n" for line in lines))
@@ -50,7 +53,7 @@ class Screen:
 
     def _clipped(self, block: list[str]) -> list[str]:
         width = self.width()
-        return [clip(line, width - 1) for line in block]
+        return [clip(harmless(line), width - 1) for line in block]
 
     def width(self) -> int:
         try:

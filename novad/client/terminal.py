@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import IO
 
+from novad.client.render.escape import harmless
 from novad.client.render.paint import Paint
 
 
@@ -48,8 +49,13 @@ class Terminal:
         self.err_paint = Paint(wants_colour(color, environ, self.err_is_terminal))
 
     def out(self, text: str, end: str = "\n") -> None:
-        """A result: one or several lines, to stdout."""
-        sys.stdout.write(text + end)
+        """A result: one or several lines, to stdout. On a terminal it can only print (`harmless`)."""
+        sys.stdout.write((harmless(text) if self.out_is_terminal else text) + end)
+        sys.stdout.flush()
+
+    def draw(self, text: str) -> None:
+        """What moves the cursor of a terminal; anything of others in it has been through `harmless`."""
+        sys.stdout.write(text)
         sys.stdout.flush()
 
     def out_bytes(self, data: bytes) -> None:
@@ -74,7 +80,7 @@ class Terminal:
             self.err(text)
 
     def err(self, text: str) -> None:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write((harmless(text) if self.err_is_terminal else text) + "\n")
         sys.stderr.flush()
 
     def width(self) -> int:

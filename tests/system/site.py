@@ -148,7 +148,7 @@ class Site:
         """The command as a user types it, its output in pipes; `environ` is added to what it gets."""
         return subprocess.Popen(
             [sys.executable, "-m", "novad", "-f", config, *words],
-            cwd=self.folder, env=self._surroundings() | dict(environ or {}), stdin=subprocess.DEVNULL,
+            cwd=self.folder, env=self.surroundings() | dict(environ or {}), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="surrogateescape",
         )  # fmt: skip
 
@@ -159,7 +159,7 @@ class Site:
         assert process.returncode == 0, f"novad {' '.join(words)}: exit {process.returncode}: {err}"
         return out
 
-    def _surroundings(self) -> dict[str, str]:
+    def surroundings(self) -> dict[str, str]:
         root = str(Path(__file__).parents[2])
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         return {**kept, "PYTHONPATH": root, "XDG_RUNTIME_DIR": str(self.folder / "run"), "NO_COLOR": "1"}

@@ -27,16 +27,31 @@ def for_terminal(data: bytes, *, colour: bool) -> str:
     if "\r" in text:
         # A progress bar draws over itself: what it showed last is the line.
         text = text.rsplit("\r", 1)[1]
-    coloured = False
+    return _only_colour(text, colour)
+
+
+def harmless(text: str) -> str:
+    """Text of ours, several lines, with what services said of themselves in it: it only prints, in colour.
+
+    The last door before a terminal: names, notes, exit reasons and command lines come through here.
+    """
+    if not UNSAFE.search(text):
+        return text
+    return "\n".join(_only_colour(line, True) for line in text.split("\n"))
+
+
+def _only_colour(line: str, colour: bool) -> str:
+    """`line` with every control character as text, but for colours where `colour`; they end with the line."""
+    last = RESET
     pieces, position = [], 0
-    for match in COLOUR.finditer(text):
-        pieces.append(UNSAFE.sub(visible, text[position : match.start()]))
+    for match in COLOUR.finditer(line):
+        pieces.append(UNSAFE.sub(visible, line[position : match.start()]))
         if colour and not HIDDEN.intersection(match[1].split(";")):
             pieces.append(match[0])
-            coloured = True
+            last = match[0]
         position = match.end()
-    pieces.append(UNSAFE.sub(visible, text[position:]))
-    return "".join(pieces) + (RESET if coloured else "")
+    pieces.append(UNSAFE.sub(visible, line[position:]))
+    return "".join(pieces) + ("" if last == RESET else RESET)
 
 
 def visible(match: re.Match[str]) -> str:

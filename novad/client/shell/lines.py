@@ -88,7 +88,7 @@ def watch(app: App, line: str) -> int:
     with Keyboard(sys.stdin) as keyboard:
         try:
             while True:
-                app.terminal.out("\x1b[H\x1b[2J", end="")
+                app.terminal.draw("\x1b[H\x1b[2J")
                 run_line(app, line)
                 app.terminal.out(app.terminal.paint(f"every {WATCH_S:g} s: {line} — q ends", "dim"))
                 if any(key in ("q", "\x04") for key in keyboard.wait(WATCH_S)):

@@ -11,6 +11,7 @@ from typing import Any
 from novad.client.app import App
 from novad.client.link import Link
 from novad.client.logfile import last_lines
+from novad.client.render.escape import harmless
 from novad.client.render.lines import LineStyle, format_line
 from novad.client.render.paint import clip
 from novad.client.render.status import COLUMNS, status_details, status_table
@@ -141,7 +142,7 @@ def watch_table(app: App, link: Link, names: tuple[str, ...], columns: tuple[str
 
     link.request("subscribe", states=True, lines=None)
     with Keyboard(sys.stdin) as keyboard:
-        terminal.out("\x1b[?25l", end="")
+        terminal.draw("\x1b[?25l")
         try:
             while True:
                 document = link.request("status", names=list(names), usage=True)
@@ -152,14 +153,14 @@ def watch_table(app: App, link: Link, names: tuple[str, ...], columns: tuple[str
         except KeyboardInterrupt:
             return 0
         finally:
-            terminal.out("\x1b[?25h", end="")
+            terminal.draw("\x1b[?25h")
 
 
 def repaint(app: App, lines: list[str]) -> None:
     """Draws over the last picture: home, each line erased to its end, the rest of the screen erased."""
     width = app.terminal.width()
-    body = "".join(f"{clip(line, width)}\x1b[K\n" for line in lines)
-    app.terminal.out(f"\x1b[H{body}\x1b[J", end="")
+    body = "".join(f"{clip(harmless(line), width)}\x1b[K\n" for line in lines)
+    app.terminal.draw(f"\x1b[H{body}\x1b[J")
 
 
 def wait_for_change(link: Link, keyboard: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from novad.client.render.escape import harmless
 from novad.client.render.hints import Facts, hints_for
 from novad.client.render.lines import LineStyle, format_line
 from novad.client.render.paint import Paint, clip, visible_length
@@ -351,6 +352,21 @@ def test_colours_of_a_child_survive_where_colour_is_on_and_end_with_the_line() -
     shown = format_line("api", LINE + b"\x1b[1;31mred", LineStyle(Paint(True), time="none"))
     assert shown == "\x1b[1;31mred\x1b[0m"
     assert "\x1b[8m" not in format_line("api", LINE + b"\x1b[8mhidden", LineStyle(Paint(True), time="none"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain\nlines", "plain\nlines"),
+        ("\x1b[31mred\x1b[0m ours", "\x1b[31mred\x1b[0m ours"),
+        ("\x1b[31mtheirs\nnext", "\x1b[31mtheirs\x1b[0m\nnext"),
+        ("\x1b]0;title\x07\n\x1b[2J", "\\x1b]0;title\\x07\n\\x1b[2J"),
+        ("\x1b[8mhidden\r\x9b2J\u202e\ud800", "hidden\\x0d\\x9b2J\\u202e\\ud800"),
+    ],
+)
+def test_what_goes_to_a_terminal_only_prints(text: str, shown: str) -> None:
+    assert harmless(text) == shown
+    assert harmless(shown) == shown
 
 
 def test_bytes_for_a_file_are_what_the_child_wrote() -> None:
