@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from novad import __version__
-from novad.config import model, validate
+from novad.config import reading, validate
 from novad.config.build import Builder
 from novad.config.drafting import draft_processes, read_project
 from novad.config.environment import variables
@@ -133,7 +133,7 @@ class Compilation:
     def _checked(self, tree: Node, lookup: Lookup) -> Node:
         """The tree without what the model refuses."""
         for _ in range(MAX_ROUNDS):
-            found, faults = model.read(tree, lookup)
+            found, faults = reading.read(tree, lookup)
             if found is not None:
                 return tree
             self.faults += [fault for _, fault in faults]
@@ -148,7 +148,7 @@ class Compilation:
         services = {}
         for name, node in (table.table() if table else {}).items():
             whole = merge(defaults, node) if defaults is not None else node
-            service = model.read_service(whole, lookup)
+            service = reading.read_service(whole, lookup)
             whole = Node(whole.value, node.origin)
             services[name] = Declared(name, service, whole, self._processes(name, service.replicas))
         declared = Declarations(services, groups.table() if groups else {}, assembled.skipped)
@@ -168,7 +168,7 @@ class Compilation:
         builder = Builder(world, declared, request.dir, request.log_dir, request.python)
         processes = [builder.process(draft) for draft in world.drafts.values()]
         node = root.get("novad")
-        novad = model.read_novad(node, partial(request.world(world.variables).lookup, None))
+        novad = reading.read_novad(node, partial(request.world(world.variables).lookup, None))
         call: tuple[str, ...] = ()
         if node is not None and novad.call is not None:
             call = builder.command(node.nearest(("call",)), novad.call, None)
