@@ -5,6 +5,7 @@ novad is never asked, and its own reader of /proc is not used: an error there mu
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -89,6 +90,27 @@ def descriptors(pid: int) -> int:
 
 def threads(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def listeners(port: int) -> list[int]:
+    """The pids that listen on the TCP port `port` of this machine."""
+    rows = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()
+    ]
+    inodes = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")}
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and inodes & open_files(int(name))]
+
+
+def open_files(pid: int) -> set[str]:
+    """What the descriptors of `pid` lead to; nothing where it is gone or somebody else's."""
+    found = set()
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    except OSError:
+        pass
+    return found
 
 
 def watched(pid: int) -> int:
