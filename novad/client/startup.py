@@ -127,3 +127,15 @@ class Startup:
         """The rows of processes or services called `names`."""
         wanted = set(names)
         return [row for row in self.rows.values() if row.name in wanted or row.process.get("service") in wanted]
+
+
+def brought_up_to_date(picture: list[dict[str, Any]], events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The processes by name: the picture at the subscription with all that was pushed since.
+
+    A second look would not do: what comes in the same breath as its answer may be older or newer than it.
+    """
+    now = {item["name"]: item for item in picture}
+    for event in events:
+        if event.get("type") == "state":
+            now[event["name"]] = {**now.get(event["name"], {}), **event}
+    return now

@@ -42,6 +42,7 @@ class Terminal:
     ) -> None:
         environ = os.environ if environ is None else environ
         self.quiet = quiet
+        self._is_line_open = False
         self.out_is_terminal = is_terminal(sys.stdout)
         self.err_is_terminal = is_terminal(sys.stderr)
         self.can_repaint = self.err_is_terminal and environ.get("TERM") != "dumb"
@@ -79,8 +80,25 @@ class Terminal:
         if not self.quiet:
             self.err(text)
 
+    def begin_note(self, text: str) -> None:
+        """The first half of a line of progress, for `finish_note`; whatever is told in between ends it."""
+        if not self.quiet:
+            self._tell(text)
+            self._is_line_open = True
+
+    def finish_note(self, text: str) -> None:
+        if not self.quiet:
+            self._is_line_open = False
+            self.err(text)
+
     def err(self, text: str) -> None:
-        sys.stderr.write((harmless(text) if self.err_is_terminal else text) + "\n")
+        if self._is_line_open:
+            self._is_line_open = False
+            self._tell("\n")
+        self._tell(f"{text}\n")
+
+    def _tell(self, text: str) -> None:
+        sys.stderr.write(harmless(text) if self.err_is_terminal else text)
         sys.stderr.flush()
 
     def width(self) -> int:

@@ -7,8 +7,7 @@ import time
 from novad.client.app import App
 from novad.client.deadline import Deadline
 from novad.client.owned import Owned
-from novad.client.startup import Startup
-from novad.client.verbs.up import brought_up_to_date
+from novad.client.startup import Startup, brought_up_to_date
 from novad.client.verbs.why import report
 from novad.core.errors import NovadError
 

@@ -24,11 +24,10 @@ from novad.client.app import App
 from novad.client.deadline import Deadline
 from novad.client.interrupts import Interrupts
 from novad.client.journal import last_run
-from novad.client.render.progress import header, summary
-from novad.client.render.words import duration, exit_words
+from novad.client.render.progress import about, summary
+from novad.client.render.words import duration, exit_words, whereabouts
 from novad.client.starting import Outcome, Starting
-from novad.client.startup import Startup
-from novad.client.verbs.up import brought_up_to_date
+from novad.client.startup import Startup, brought_up_to_date
 from novad.client.verbs.why import report
 from novad.core.errors import NotRunning, NovadError
 from novad.core.place import Place
@@ -148,7 +147,7 @@ class Run:
         cluster, link, terminal = self.owned.cluster, self.owned.link, self.app.terminal
         logs = os.path.relpath(self.owned.place.log_dir, self.owned.place.dir)
         count, paint = len(cluster.processes), terminal.err_paint
-        terminal.note(header(cluster.project, count, self.app.config_name(), logs, paint))
+        terminal.note(whereabouts(self.app.config_name(), logs) + about(cluster.project, count, paint))
         picture = link.request("subscribe", states=True, lines=None)["processes"]
         reply = link.request("up", 60.0, cluster=link.request("spec")["cluster"], names=list(self.options.names))
         after = {item.name: tuple(needed.name for needed in item.after) for item in cluster.processes}

@@ -40,6 +40,16 @@ def test_an_owner_shows_progress_then_the_log_and_ctrl_c_stops_everything(
     assert not project.is_up()
 
 
+def test_up_has_begun_to_tell_when_it_finds_an_error_and_tells_it_on_a_line_of_its_own(project: Project) -> None:
+    project.write("[services.api]\ncomand = 'x'\n")
+    done = project.novad("up", "-d")
+    assert done.returncode == 78
+    assert done.stderr.splitlines()[:2] == [
+        "nova.toml · logs in .novad/logs",
+        "error: unknown key `comand` in [services.api]",
+    ]
+
+
 def test_a_second_ctrl_c_kills_what_does_not_want_to_end(project: Project, tmp_path: Path) -> None:
     stubborn = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
     project.write(f'[services.api]\ncommand = ["sh", "-c", "{stubborn}"]\nready = {{ log = "ready" }}\n'

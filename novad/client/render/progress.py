@@ -13,8 +13,9 @@ SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 FRAME_S = 0.1
 
 
-def header(project: str, count: int, config: str, logs: str, paint: Paint) -> str:
-    return f"{paint(project, 'bold')} · {plural(count, 'process')} · {config} · logs in {logs}"
+def about(project: str, count: int, paint: Paint) -> str:
+    """The second half of the header, known once nova.toml is read: ` · nova-dev · 9 processes`."""
+    return f" · {paint(project, 'bold')} · {plural(count, 'process')}"
 
 
 def row_line(row: Row, width: int, now_s: float, paint: Paint) -> str:

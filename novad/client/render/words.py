@@ -27,6 +27,11 @@ UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 
 
+def whereabouts(config: str, logs: str) -> str:
+    """The first half of the header of a start, known before anything is read: `nova.toml · logs in .novad/logs`."""
+    return f"{config} · logs in {logs}"
+
+
 def duration(seconds: float | None) -> str:
     """Short and aligned by eye: 0.31s, 4.2s, 59s, 12m04s, 3h07m, 2d04h; an en dash for nothing."""
     if seconds is None:

@@ -6,8 +6,8 @@ import json
 import shlex
 
 from novad.client.app import App
+from novad.client.compiling import running_cluster, taken_ports
 from novad.client.render.words import plural
-from novad.client.verbs.up import running_cluster, taken_ports
 from novad.core.errors import ConfigError
 from novad.core.secret import shown, shown_words, without_userinfo
 from novad.core.spec import Cluster

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from novad.client.app import App
+from novad.client.compiling import running_cluster, taken_ports
 from novad.client.render.words import shorten
-from novad.client.verbs.up import running_cluster, taken_ports
 from novad.core.errors import UsageError
 from novad.core.secret import shown
 

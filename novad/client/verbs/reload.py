@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from novad.client.app import App
+from novad.client.compiling import RELOAD_ANSWER_S, compiled, is_change, running_cluster
 from novad.client.link import Link
 from novad.client.render.paint import Paint
 from novad.client.render.words import shorten
-from novad.client.verbs.up import RELOAD_ANSWER_S, compiled, is_change, running_cluster
 from novad.core.secret import shown, shown_words, without_userinfo
 from novad.core.spec import to_json
 

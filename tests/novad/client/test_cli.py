@@ -294,6 +294,13 @@ def test_cheap_commands_load_no_heavy_module(daemon: FakeDaemon, verb: str) -> N
     assert done.stderr == "[]\n"
 
 
+def test_up_begins_without_the_compiler() -> None:
+    code = "import sys, novad.cli, novad.client.verbs.up; print([name for name in sys.argv[1:] if name in sys.modules])"
+    heavy = ["pydantic", "novad.config", "novad.core.spec", "novad.client.bringing"]
+    done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "[]\n"
+
+
 def test_completion_offers_verbs_options_and_services_without_heavy_modules(daemon: FakeDaemon) -> None:
     daemon.answers["status"] = document(process("compute.1"), process("compute.2"), process("api"))
     environ = os.environ | {"_NOVAD_COMPLETE": "bash_complete"}

@@ -17,11 +17,11 @@ from novad.client.render.escape import harmless
 from novad.client.render.hints import Facts, hints_for
 from novad.client.render.lines import LineStyle, format_line
 from novad.client.render.paint import Paint, clip, visible_length
-from novad.client.render.progress import block, header, plain_line, row_line, status_line, still_waiting, summary
+from novad.client.render.progress import about, block, plain_line, row_line, status_line, still_waiting, summary
 from novad.client.render.status import status_details, status_table
 from novad.client.render.svstat import svstat
 from novad.client.render.why import WhyStyle, why_report
-from novad.client.render.words import count_states, duration, parse_duration, size
+from novad.client.render.words import count_states, duration, parse_duration, size, whereabouts
 from novad.client.startup import Startup
 from novad.core.errors import UsageError
 from tests.novad.client.fakes import document, process
@@ -208,7 +208,7 @@ def starting() -> Startup:
 @SHAPE
 def test_the_progress_of_a_start(width: int, colour: bool) -> None:
     startup, paint = starting(), Paint(colour)
-    lines = [header("nova-dev", 5, "nova.toml", ".novad/logs", paint)]
+    lines = [whereabouts("nova.toml", ".novad/logs") + about("nova-dev", 5, paint)]
     lines += [row_line(startup.rows["broker"], 7, 102.9, paint)]
     lines += [clip(line, width - 1) for line in block(startup, 102.9, 10, paint)]
     lines.append(
