@@ -37,6 +37,7 @@ from novad.daemon.birth import Birth, Wiring
 from novad.daemon.watching import Reports, Watching
 from novad.host import proc
 from novad.host.child import Child, Children, Hooks
+from novad.host.disk import Disk
 from novad.host.launch import Command, SpawnError, spawn
 from novad.host.output import Output
 from novad.host.ports import Busy, Ports
@@ -56,8 +57,9 @@ class Offer:
 class Effects:
     """Performs the effects of all processes of one cluster."""
 
-    def __init__(self, wiring: Wiring, records: Records, reports: Reports) -> None:
+    def __init__(self, wiring: Wiring, records: Records, reports: Reports, disk: Disk) -> None:
         self.wiring = wiring
+        self._disk = disk
         self._records = records
         self._reports = reports
         self.env: dict[str, str] = {}
@@ -89,7 +91,7 @@ class Effects:
         """A process that may be spawned from now on."""
         self.ports.hold(spec)
         self._specs[spec.name] = spec
-        self.outputs[spec.name] = Output(spec.log, lambda text: self._reports.lines(spec.name, text))
+        self.outputs[spec.name] = Output(spec.log, self._disk, lambda text: self._reports.lines(spec.name, text))
 
     def forget(self, name: str) -> None:
         """A process that is defined no longer and has no child."""

@@ -27,7 +27,8 @@ from novad.daemon.lease import Lease
 from novad.daemon.supervisor import Supervisor
 from novad.daemon.watching import Reports
 from novad.host import clock, proc
-from novad.host.control import Connection, ControlSocket
+from novad.host.control import Connection, ControlSocket, Desk
+from novad.host.disk import Disk
 from novad.host.hub import Mailbox, Timer
 from novad.host.journal import Journal
 from novad.host.notify import Notification, NotifySocket
@@ -37,6 +38,8 @@ from novad.host.usage import Meter
 
 # A daemon that nobody gave a cluster is the rest of a client that died between two steps.
 EMPTY_S = 10.0
+# So long a daemon that ends waits for a slow disk.
+LEAVE_S = 5.0
 WHY_LINES = 20
 # Nobody means anything by these, and their default would end us.
 MEANINGLESS = (
@@ -84,7 +87,8 @@ class Daemon:
         self.survivors: dict[str, list[tuple[int, str]]] = {}
         self.seats: dict[str, Connection] = {}
         self.audience = Audience(self._follow)
-        self.journal = Journal(place.journal)
+        self.disk = Disk(lambda seconds: self.journal.write("slow_disk", seconds=round(seconds, 3)))
+        self.journal = Journal(place.journal, self.disk)
         notify_path = f"{place.run_dir}/notify"
         wiring = Wiring(
             place.socket, notify_path, os.path.basename(place.run_dir), {resource.RLIMIT_NOFILE: soft_nofile}
@@ -96,8 +100,8 @@ class Daemon:
             self._on_survivors,
             lambda text: self.journal.write("template", text=text),
         )
-        self._records = Records(place.run_dir)
-        effects = Effects(wiring, self._records, reports)
+        self._records = Records(place.run_dir, self.disk)
+        effects = Effects(wiring, self._records, reports, self.disk)
         self.supervisor = Supervisor(effects, self._records, self.journal, self._on_change)
         self._meter = Meter()
         self._notify = NotifySocket(
@@ -110,7 +114,8 @@ class Daemon:
         Timer(EMPTY_S, lambda: self.post(self._end_if_empty))
 
     def _listen(self) -> ControlSocket:
-        return ControlSocket(self._place.socket, lambda c, r: self._mailbox.put(Asked(c, r)))
+        desk = Desk(lambda connection, request: self._mailbox.put(Asked(connection, request)), self.disk.settle)
+        return ControlSocket(self._place.socket, desk)
 
     def post(self, act: Callable[[], None]) -> None:
         """Have `act` called in the loop."""
@@ -155,6 +160,7 @@ class Daemon:
         self.journal.write("upgrade", pid=os.getpid(), version=__version__)
         upgrade.write_handover(self._place.run_dir, self.supervisor.effects.outputs)
         self._control.close()
+        self.disk.drain(upgrade.CHECK_S)
         try:
             upgrade.exec_again(self._place, self._lock_fd, self._soft_nofile)
         finally:
@@ -170,10 +176,11 @@ class Daemon:
         self.supervisor.effects.templates.close()
         for output in self.supervisor.effects.outputs.values():
             output.close()
-        if not any(process.state in ALIVE for process in self.supervisor.processes.values()):
-            self._records.clear()
         self.journal.write("down", pid=os.getpid())
         self.journal.close()
+        self.disk.close(LEAVE_S)
+        if not any(process.state in ALIVE for process in self.supervisor.processes.values()):
+            self._records.clear()
 
     # -- news
 
@@ -288,6 +295,7 @@ class Daemon:
                 "pid": os.getpid(),
                 "version": __version__,
                 "uptime_s": clock.now_s() - self.started_s,
+                "disk": {"waiting": self.disk.waiting, "late_s": self.disk.late_s},
             },
             "processes": rows,
         }

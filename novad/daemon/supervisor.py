@@ -262,7 +262,7 @@ class Supervisor:
     def _remember_exit(self, old: Process, new: Process) -> None:
         assert new.exit is not None
         output = self.effects.outputs[new.spec.name]
-        self.history.add(new.spec.name, PastExit(new.exit, old.pid, clock.wall(), output.file.position()))
+        self.history.add(new.spec.name, PastExit(new.exit, old.pid, clock.wall(), output.position()))
         output.note(report.exit_text(new.exit))
         repeating = self.history.repeating(new.spec.name, new.spec.log.path)
         if repeating is not None:

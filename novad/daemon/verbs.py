@@ -254,7 +254,7 @@ def _subscribe(daemon: Daemon, connection: Connection, request: wire.Request) ->
         request,
         {
             "processes": daemon.rows(list(daemon.supervisor.processes)),
-            "offsets": {name: outputs[name].file.length() for name in lines},
+            "offsets": {name: outputs[name].length() for name in lines},
         },
     )
     daemon.audience.subscribe(subscriber)

@@ -7,8 +7,8 @@ import time
 # Never steps: every deadline and every duration is measured on it.
 now_s = time.monotonic
 
-_second = -1
-_prefix = ""
+# The second that was stamped last, and its text; one value, because two threads ask.
+_last = (-1, "")
 
 
 def wall() -> float:
@@ -18,9 +18,10 @@ def wall() -> float:
 
 def stamp() -> str:
     """The present as `2026-11-23T17:01:02.123456Z`; the part down to the second is kept between calls."""
-    global _second, _prefix
+    global _last
     second, nanos = divmod(time.time_ns(), 1_000_000_000)
-    if second != _second:
-        _second = second
-        _prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-    return f"{_prefix}.{nanos // 1000:06d}Z"
+    known, prefix = _last
+    if second != known:
+        prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _last = (second, prefix)
+    return f"{prefix}.{nanos // 1000:06d}Z"

@@ -14,6 +14,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from novad.core import wire
@@ -32,6 +33,15 @@ SKIP_BYTES = 1024 * 1024
 CUT_BYTES = 16 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a connection asks of the daemon: `on_request(connection, request)`, and `before_news()` ahead of whatever a
+    client may act on: what it hears must be on the disk by then."""
+
+    on_request: Callable[[Connection, wire.Request], None]
+    before_news: Callable[[], object]
+
+
 class Connection:
     """One client. `on_close` callbacks run once, however it ends.
 
@@ -39,9 +49,9 @@ class Connection:
     while the client does not take its answers: a client that asks without end waits in its own queue alone.
     """
 
-    def __init__(self, sock: socket.socket, on_request: Callable[[Connection, wire.Request], None]) -> None:
+    def __init__(self, sock: socket.socket, desk: Desk) -> None:
         self._socket = sock
-        self._on_request = on_request
+        self._desk = desk
         self._decoder = wire.Decoder()
         self._requests: deque[wire.Request] = deque()
         self._in_hand = False
@@ -116,7 +126,7 @@ class Connection:
                 self._limit(FRAME_S)
         elif self._requests:
             self._in_hand = True
-            self._on_request(self, self._requests.popleft())
+            self._desk.on_request(self, self._requests.popleft())
         elif self._reader is None:
             self._reader = Watcher(self._socket.fileno(), self._readable)
             self._limit(FRAME_S if self._decoder.has_half_frame else None)
@@ -149,6 +159,8 @@ class Connection:
         """Queue a frame; what the socket does not take now goes out as the client reads."""
         if not self.is_open:
             return
+        if not _is_output(frame):
+            self._desk.before_news()
         try:
             self._out += wire.encode(frame)
         except WireError as error:
@@ -188,12 +200,17 @@ class Connection:
             callback()
 
 
+def _is_output(frame: wire.Frame) -> bool:
+    """A child's lines go out as they come, whether they are in the file yet or not."""
+    return isinstance(frame, wire.Event) and frame.event.get("type") == "lines"
+
+
 class ControlSocket:
     """Listens at `path` until closed."""
 
-    def __init__(self, path: str, on_request: Callable[[Connection, wire.Request], None]) -> None:
+    def __init__(self, path: str, desk: Desk) -> None:
         self.path = path
-        self._on_request = on_request
+        self._desk = desk
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._connections: set[Connection] = set()
         self._socket = self._listen()
@@ -247,7 +264,7 @@ class ControlSocket:
         if uid != os.getuid():
             sock.close()
             return
-        connection = Connection(sock, self._on_request)
+        connection = Connection(sock, self._desk)
         self._connections.add(connection)
         connection.on_close.append(lambda: self._connections.discard(connection))
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from typing import Any
 
 from novad.host import clock
+from novad.host.disk import Disk
 
 MAX_BYTES = 4 * 1024 * 1024
 TAIL_BYTES = 512 * 1024
@@ -19,28 +21,33 @@ TAIL_BYTES = 512 * 1024
 class Journal:
     """Appends to `path`; when it is full it becomes `path.1`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, disk: Disk) -> None:
         self.path = path
+        self._disk = disk
         self._fd = -1
         self._size = 0
 
     def write(self, type: str, **fields: Any) -> None:
         """One event with its wall-clock time."""
         line = json.dumps({"at": round(clock.wall(), 6), "type": type, **fields}, separators=(",", ":"))
-        data = line.encode() + b"\n"
+        self._disk.submit(partial(self._append, line.encode() + b"\n"))
+
+    def _append(self, data: bytes) -> None:
+        """In the disk's thread, as everything that has to do with the descriptor."""
         try:
             if self._fd < 0:
                 self._open()
             if self._size + len(data) > MAX_BYTES:
-                self.close()
+                self._close()
                 os.replace(self.path, f"{self.path}.1")
                 self._open()
             self._size += os.write(self._fd, data)
         except OSError:
-            self.close()
+            self._close()
 
     def tail(self) -> list[dict[str, Any]]:
         """The last events, oldest first; what cannot be read is left out."""
+        self._disk.settle()
         try:
             with open(self.path, "rb") as file:
                 file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))
@@ -63,6 +70,9 @@ class Journal:
         self._size = os.fstat(self._fd).st_size
 
     def close(self) -> None:
+        self._disk.submit(self._close)
+
+    def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -7,21 +7,26 @@ child gets no SIGPIPE, it only fills the pipe, and the next novad opens /proc/PI
 same reason end-of-file says nothing here; that a child is dead comes from its pidfd, and then what is buffered is
 drained.
 
-Lines are stamped a chunk at a time with one `bytes.replace`, not in a loop over lines. A write that fails (disk
-full, directory gone) is counted, never raised: no child and no novad stops for a log.
+Lines are stamped a chunk at a time with one `bytes.replace`, not in a loop over lines, and written by the disk's
+thread. When that falls behind, the child's pipes are not read until it has caught up; or, where the log drops, its
+lines are counted and lost, and the child never waits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
 import termios
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 
 from novad.core.spec import Log
 from novad.host import clock
+from novad.host.disk import Disk
 from novad.host.hub import Timer, Watcher
+from novad.host.logfile import LogFile, Part
 
 READ_BYTES = 65536
 # Reads of one stream in one turn of the hub: a flood of one child delays the others by half a millisecond.
@@ -32,97 +37,12 @@ SPLIT_MARK = b" [line split]"
 # A line without an end is shown after this long (s6-log waits 2 s as well).
 PARTIAL_S = 2.0
 TERMINAL_SIZE = (40, 120)
-
-
-Part = bytes | memoryview
-
-
-class LogFile:
-    """Appends to `path`; at `max_bytes` it becomes `path.1`, that becomes `path.2`, and so on."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._fd = -1
-        self.size = 0
-        self.dropped_lines = 0
-        self.error = ""
-
-    def write(self, *parts: Part) -> None:
-        """Write whole lines, given in parts; or count them as dropped and remember why in `error`."""
-        length = sum(map(len, parts))
-        before = -1
-        try:
-            if self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:
-                # Somebody removed it: nobody would ever read what went there.
-                self.close()
-            if self._fd < 0:
-                self._open()
-            if self.size and self.size + length > self._log.max_bytes:
-                self._rotate()
-            before = self.size
-            count = os.writev(self._fd, parts)
-            self.size += count
-            if count < length:
-                self._write_rest(b"".join(parts)[count:])
-        except OSError as error:
-            self.error = f"{self._log.path}: {os.strerror(error.errno or 0)}"
-            self.dropped_lines += b"".join(parts).count(b"\n")
-            self._take_back(before)
-            self.close()
-
-    def _take_back(self, size: int) -> None:
-        """A write that ran out of room in its middle leaves no half of a line, so that the count is exact."""
-        if 0 <= size < self.size:
-            try:
-                os.ftruncate(self._fd, size)
-            except OSError:
-                pass
-
-    def _write_rest(self, data: bytes) -> None:
-        while data:
-            count = os.write(self._fd, data)
-            self.size += count
-            data = data[count:]
-
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            self._fd = os.open(self._log.path, flags, 0o600)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(self._log.path), 0o700, exist_ok=True)
-            self._fd = os.open(self._log.path, flags, 0o600)
-        self.size = os.fstat(self._fd).st_size
-
-    def _rotate(self) -> None:
-        self.close()
-        path = self._log.path
-        for index in range(self._log.files - 1, 0, -1):
-            older = path if index == 1 else f"{path}.{index - 1}"
-            if os.path.exists(older):
-                os.replace(older, f"{path}.{index}")
-        if self._log.files <= 1:
-            os.unlink(path)
-        self._open()
-
-    def length(self) -> int:
-        """Bytes that the file holds now; a file that was never opened is looked up."""
-        if self._fd >= 0:
-            return self.size
-        try:
-            return os.stat(self._log.path).st_size
-        except OSError:
-            return 0
-
-    def position(self) -> tuple[int, int]:
-        """Inode and size of the file now: where something stands in the log."""
-        if self._fd < 0:
-            return 0, 0
-        return os.fstat(self._fd).st_ino, self.size
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+# A write takes 1024 parts (IOV_MAX); lines come in three at most.
+PARTS_AT_ONCE = 1000
+# What the disk may owe one process before its pipes are left alone; and before even the end of a dead child, or a
+# remark of ours, is lost.
+OWED_BYTES = 512 * 1024
+OWED_AT_MOST = 8 * 1024 * 1024
 
 
 class Output:
@@ -132,8 +52,18 @@ class Output:
     log probe looks for its line.
     """
 
-    def __init__(self, log: Log, on_lines: Callable[[bytes], None]) -> None:
-        self.file = LogFile(log)
+    def __init__(self, log: Log, disk: Disk, on_lines: Callable[[bytes], None]) -> None:
+        self._file = LogFile(log)
+        self._disk = disk
+        self._may_drop = log.drop
+        # What the disk's thread has not taken up yet; and bytes, counted by the loop and by the thread, each its own.
+        self._pending: deque[tuple[Part, ...]] = deque()
+        self._is_asked = False
+        self._is_collecting = False
+        self._given = 0
+        self._written = 0
+        self._lost_lines = 0
+        self._awaits_room = False
         self.is_followed = False
         self.on_raw: Callable[[bytes], None] | None = None
         self._on_lines = on_lines
@@ -179,23 +109,99 @@ class Output:
 
     def note(self, text: str) -> None:
         """A remark of novad's own, such as `started, pid 4011`."""
-        self.emit(f"{clock.stamp()} n {text}\n".encode())
+        self._put((f"{clock.stamp()} n {text}\n".encode(),), OWED_AT_MOST)
 
     def emit(self, *parts: Part) -> None:
         """Whole stamped lines, in parts that nobody had to copy together, to the file and to whoever follows."""
-        if self.file.dropped_lines:
+        self._put(parts, OWED_BYTES if self._may_drop else OWED_AT_MOST)
+
+    def _put(self, parts: tuple[Part, ...], most: int) -> None:
+        if self._owed > most:
+            self._lost_lines += b"".join(parts).count(b"\n")
+            self._await_room()
+        else:
             self._confess()
-        self.file.write(*parts)
+            self._give(parts)
         if self.is_followed:
             self._on_lines(b"".join(parts))
 
+    def _give(self, parts: tuple[Part, ...]) -> None:
+        self._given += sum(map(len, parts))
+        self._pending.append(parts)
+        if not self._is_collecting:
+            self._ask()
+
+    def _ask(self) -> None:
+        if self._pending and not self._is_asked:
+            self._is_asked = True
+            self._disk.submit(self._write)
+
+    @contextlib.contextmanager
+    def collecting(self) -> Iterator[None]:
+        """One write for all that is given meanwhile: each wakes the thread."""
+        self._is_collecting = True
+        try:
+            yield
+        finally:
+            self._is_collecting = False
+            self._ask()
+
     def _confess(self) -> None:
-        """Say how many lines were lost, as soon as the file can be written again."""
-        count, error = self.file.dropped_lines, self.file.error
-        self.file.dropped_lines = 0
-        self.file.write(f"{clock.stamp()} n {count} lines lost: {error}\n".encode())
-        if self.file.dropped_lines:
-            self.file.dropped_lines = count
+        """Say how many lines the disk was too slow for."""
+        if self._lost_lines:
+            count, self._lost_lines = self._lost_lines, 0
+            self.note(f"{count} lines lost: the disk is too slow")
+
+    @property
+    def _owed(self) -> int:
+        """Bytes that the disk has not taken yet."""
+        return self._given - self._written
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the pipes are to be left alone; `resume` of each stream says when no longer."""
+        if self._may_drop or self._owed <= OWED_BYTES:
+            return False
+        self._await_room()
+        # The thread may have finished just before it could know that somebody waits for it.
+        return self._owed > OWED_BYTES
+
+    def _await_room(self) -> None:
+        if not self._awaits_room:
+            self._awaits_room = True
+            if self._owed <= OWED_BYTES:
+                self._has_room()
+
+    def _write(self) -> None:
+        """In the disk's thread: all that has come together since the last time, in as few writes as possible."""
+        self._is_asked = False
+        pending = self._pending
+        while pending:
+            parts: list[Part] = []
+            while pending and len(parts) < PARTS_AT_ONCE:
+                parts += pending.popleft()
+            self._file.write(parts)
+            self._written += sum(map(len, parts))
+        if self._awaits_room and self._owed <= OWED_BYTES // 2:
+            self._disk.tell(self._has_room)
+
+    def _has_room(self) -> None:
+        if not self._awaits_room:
+            return
+        self._awaits_room = False
+        self._confess()
+        for stream in self._streams:
+            stream.resume()
+
+    def position(self) -> tuple[int, int]:
+        """Inode and size of the file now: where something stands in the log."""
+        self._disk.settle()
+        return self._file.inode, self._file.size
+
+    def length(self) -> int:
+        """Bytes that the file holds now."""
+        self._disk.settle()
+        return self._file.length()
 
     def take_partials(self) -> dict[str, str]:
         """The unfinished lines by stream, as text that loses no byte."""
@@ -215,7 +221,7 @@ class Output:
 
     def close(self) -> None:
         self.end()
-        self.file.close()
+        self._disk.submit(self._file.close)
 
 
 class Stream:
@@ -232,12 +238,22 @@ class Stream:
         self._partial = partial
         self._partial_since_s = clock.now_s()
         self._timer = Timer(PARTIAL_S, self._time_out) if partial else None
+        self._is_at_end = False
         self._watcher: Watcher | None = Watcher(fd, self._readable)
 
     def _readable(self) -> None:
-        for _ in range(READS_PER_TURN):
-            if not self._read():
-                return
+        if self._output.is_full:
+            self._unwatch()
+            return
+        with self._output.collecting():
+            for _ in range(READS_PER_TURN):
+                if not self._read():
+                    return
+
+    def resume(self) -> None:
+        """There is room again."""
+        if self._watcher is None and not self._is_at_end:
+            self._watcher = Watcher(self._fd, self._readable)
 
     def _read(self) -> bool:
         """One read; False when there is nothing more for now."""
@@ -250,6 +266,7 @@ class Stream:
             data = b""
         if not data:
             # Every holder has closed its end; the child itself may live on.
+            self._is_at_end = True
             self._unwatch()
             return False
         if self._output.on_raw is not None:
@@ -322,7 +339,7 @@ class Stream:
     def drain(self) -> None:
         """Read what is buffered, at most a pipe full."""
         for _ in range(PIPE_BYTES // READ_BYTES + 1):
-            if self._watcher is None or not self._read():
+            if self._is_at_end or not self._read():
                 break
 
     def finish(self) -> None:
@@ -331,5 +348,6 @@ class Stream:
         if self._timer is not None:
             self._timer.cancel()
         self._flush_partial()
+        self._is_at_end = True
         self._unwatch()
         os.close(self._fd)

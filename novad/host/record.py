@@ -11,11 +11,13 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from novad.core import record
 from novad.core.record import Identity, Record
 from novad.host import proc
+from novad.host.disk import Disk
 
 CLUSTER = "cluster.json"
 BLOCK_BYTES = 4096
@@ -65,7 +67,8 @@ def read_json(path: str) -> Any:
 class Records:
     """The records and locks of one cluster, in its run directory."""
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, disk: Disk) -> None:
+        self._disk = disk
         self._cluster = f"{run_dir}/{CLUSTER}"
         self._folder = f"{run_dir}/records"
         self._locks = f"{run_dir}/locks"
@@ -80,17 +83,16 @@ class Records:
         return read_json(self._cluster)
 
     def write(self, item: Record) -> None:
-        try:
-            write_block(f"{self._folder}/{item.name}.json", record.to_json(item))
-        except OSError:
-            pass
+        """Have it written by the disk's thread."""
+        self._disk.submit(partial(_write_record, self._path(item.name), item))
 
     def remove(self, name: str) -> None:
-        for path in (f"{self._folder}/{name}.json", f"{self._locks}/{name}"):
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                pass
+        """Forget a process. Its lock goes at once: what comes later may take it anew."""
+        self._disk.submit(partial(_unlink, self._path(name)))
+        _unlink(f"{self._locks}/{name}")
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name}.json"
 
     def read(self) -> Iterator[Record]:
         """All records that can be read."""
@@ -124,7 +126,7 @@ class Records:
             self.remove(item.name)
 
     def clear(self) -> None:
-        """The cluster is down: nothing of it is left to know."""
+        """The cluster is down: nothing of it is left to know. Must come after the last write."""
         for folder in (self._folder, self._locks):
             try:
                 for entry in os.listdir(folder):
@@ -132,10 +134,21 @@ class Records:
                 os.rmdir(folder)
             except OSError:
                 pass
-        try:
-            os.unlink(self._cluster)
-        except FileNotFoundError:
-            pass
+        _unlink(self._cluster)
+
+
+def _write_record(path: str, item: Record) -> None:
+    try:
+        write_block(path, record.to_json(item))
+    except OSError:
+        pass
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def identify(pid: int, pidfd: int, pipes: tuple[int, ...]) -> Identity | None:

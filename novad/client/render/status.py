@@ -78,8 +78,17 @@ def header(document: dict[str, Any], paint: Paint, width: int) -> list[str]:
     up = duration(document["daemon"]["uptime_s"])
     first, counts = f"{paint(title, 'bold')}  up {up}", count_states(document["processes"])
     if visible_length(first) + len(GAP) + len(counts) > width:
-        return [first, *textwrap.wrap(counts, width)]
-    return [f"{first}{GAP}{counts}".rstrip()]
+        return [first, *textwrap.wrap(counts, width), *_disk(document, paint)]
+    return [f"{first}{GAP}{counts}".rstrip(), *_disk(document, paint)]
+
+
+def _disk(document: dict[str, Any], paint: Paint) -> list[str]:
+    """A word on a disk that does not keep up: logs and journal are behind."""
+    disk = document["daemon"].get("disk", {})
+    if not disk.get("late_s"):
+        return []
+    said = f"the disk is slow: {disk['waiting']} writes of novad wait, the oldest for {duration(disk['late_s'])}"
+    return [paint(said, "yellow")]
 
 
 def cells(process: Process) -> dict[str, str]:

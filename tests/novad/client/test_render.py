@@ -90,6 +90,15 @@ def test_a_table_fits_and_says_what_it_left_out(width: int) -> None:
     assert all(name in lines[-1] for name in hidden)
 
 
+def test_a_disk_that_does_not_keep_up_is_named() -> None:
+    told = document(*nova())
+    told["daemon"]["disk"] = {"waiting": 0, "late_s": 0.0}
+    assert not any("disk" in line for line in status_table(told, 80, Paint(False)))
+    told["daemon"]["disk"] = {"waiting": 12, "late_s": 3.2}
+    said = "the disk is slow: 12 writes of novad wait, the oldest for 3.2s"
+    assert said in status_table(told, 80, Paint(False))
+
+
 def test_chosen_columns_are_shown_whatever_the_width() -> None:
     lines = status_table(document(*nova()), 30, Paint(False), ("service", "ports", "note"))
     assert ["SERVICE", "PORTS", "NOTE"] in [line.split() for line in lines]

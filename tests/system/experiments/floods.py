@@ -58,6 +58,8 @@ def flood(
     grown = oracle.rss_bytes(site.pid) - rss
     share = (oracle.cpu_s(site.pid) - cpu_s) / seconds
     client.ask("stop")
+    while client.ask("status")["daemon"]["disk"]["waiting"]:
+        time.sleep(0.01)
     disk = sum(path.stat().st_size for path in folder.glob("w*.log*"))
     if tamper:
         path = folder / "w0.log"

@@ -124,15 +124,22 @@ def _victim(site: Site, name: str, unmarked: bool) -> ProcessSpec:
 
 def _burst(site: Site, client: Client, specs: list[ProcessSpec], dice: random.Random) -> None:
     """Some commands, not waited for, and up to 30 ms of novad's work on them."""
+    is_leaving = False
     for _ in range(dice.randrange(1, 6)):
         verb = dice.choice(["restart", "stop", "start", "reload", "down"])
+        args: dict[str, Any] = {}
         if verb == "reload":
             changed = [replace(spec, env={**spec.env, "ROUND": str(dice.random())}) for spec in specs[:2]]
-            client.send("reload", cluster=site.cluster(*changed, *specs[2:]))
-        elif verb == "down":
-            client.send("down")
-        else:
-            client.send(verb, names=[dice.choice(specs).name])
+            args = {"cluster": site.cluster(*changed, *specs[2:])}
+        elif verb != "down":
+            args = {"names": [dice.choice(specs).name]}
+        try:
+            client.send(verb, **args)
+        except BrokenPipeError:
+            # It may have gone down meanwhile, as it was told; without that order it must not.
+            require(is_leaving, "novad takes commands until it is told to go down")
+            break
+        is_leaving = is_leaving or verb == "down"
     select.select([], [], [], dice.uniform(0, 0.03))
 
 
