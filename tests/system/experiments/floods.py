@@ -62,7 +62,8 @@ def flood(
         time.sleep(0.01)
     disk = sum(path.stat().st_size for path in folder.glob("w*.log*"))
     if tamper:
-        path = folder / "w0.log"
+        # The newest may have begun with the last remark.
+        path = max(folder.glob("w0.log*"), key=lambda path: path.stat().st_size)
         path.write_bytes(path.read_bytes().replace(b"0\n", b"\n", 1))
     for name in writers:
         _check_numbers(folder, name)
