@@ -23,6 +23,7 @@ from novad.client.render.progress import summary
 from novad.client.render.status import status_table
 from novad.client.render.words import plural
 from novad.client.starting import Outcome, Starting
+from novad.client.verbs.control import survivor_text
 from novad.client.verbs.why import tell_failures
 from novad.client.view import View
 from novad.core.errors import NotRunning
@@ -126,7 +127,7 @@ class Attached:
             reply = self.link.result(self._stopping)
             self.view.close()
             for item in reply.get("survivors") or []:
-                self.app.terminal.err(f"error: {item['name']}: pid {item['pid']} did not die: {item['command']}")
+                self.app.terminal.err(f"error: {survivor_text(item)}")
             self.app.terminal.note(f"stopped {plural(len(reply['stopped']), 'process')}")
             return 1 if reply.get("survivors") else INTERRUPTED
         if not (self.feed.ended or self.link.ended):

@@ -46,7 +46,7 @@ from novad.core.messages import (
     Withdraw,
 )  # fmt: skip
 from novad.core.process import ALIVE, Exit, Foreground, Process, Purpose, arm, describe, enter, timer_s
-from novad.core.stopping import Step, arm_stop, begin_stop, hurry, kill_now
+from novad.core.stopping import KILL_AGAIN_S, Step, arm_stop, begin_stop, hurry, kill_now
 
 # What a crashed leader leaves behind gets this long before KILL: its successor waits for it.
 SWEEP_S = 1.0
@@ -377,6 +377,7 @@ def _timer(process: Process, name: str, now_s: float) -> Step:
             return kill_now(process, now_s)
         case "survivors":
             process, effects = kill_now(process, now_s)
+            process = arm(process, survivors=now_s + KILL_AGAIN_S)
             return process, (*effects, NameSurvivors(process.incarnation))
         case _:
             return process, ()

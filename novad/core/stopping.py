@@ -9,7 +9,9 @@ from novad.core.process import Process, Purpose, arm, enter, timer_s
 
 # Share of the stop timeout after which stacks are collected, while there is still something to look at.
 DUMP_AT = 0.8
-# After KILL: how often the kill is repeated and survivors are named. Only the kernel can hold a process then.
+# After KILL: when survivors are named, so that a stop is answered within a second of its timeout, and how often that
+# and the kill are repeated. Only the kernel can hold a process then.
+NAME_AFTER_S = 0.5
 KILL_AGAIN_S = 1.0
 
 Step = tuple[Process, tuple[Effect, ...]]
@@ -48,5 +50,5 @@ def arm_stop(process: Process, timeout_s: float | None, now_s: float) -> Process
 
 def kill_now(process: Process, now_s: float) -> Step:
     """KILL to all of the tree, and again until it is gone."""
-    process = arm(process, dump=None, kill=None, survivors=now_s + KILL_AGAIN_S)
+    process = arm(process, dump=None, kill=None, survivors=now_s + NAME_AFTER_S)
     return process, (KillTree(process.incarnation),)

@@ -286,8 +286,9 @@ class Effects:
 
     def _name_survivors(self, child: Child) -> None:
         found = self.children.survivors(child)
-        for pid, command in found:
-            self.outputs[child.name].note(f"did not die of SIGKILL: pid {pid}, {command}")
+        for pid, command, held in found:
+            why = f": {held}" if held else ""
+            self.outputs[child.name].note(f"did not die of SIGKILL: pid {pid}, {command}{why}")
         self._reports.survivors(child.name, found)
 
     # -- news from the host (in the hub)

@@ -84,7 +84,7 @@ class Daemon:
         self.lease = Lease()
         # Process and incarnation -> the last signal that a client had sent to it.
         self.signalled: dict[tuple[str, int], int] = {}
-        self.survivors: dict[str, list[tuple[int, str]]] = {}
+        self.survivors: dict[str, list[tuple[int, str, str]]] = {}
         self.seats: dict[str, Connection] = {}
         self.audience = Audience(self._follow)
         self.disk = Disk(lambda seconds: self.journal.write("slow_disk", seconds=round(seconds, 3)))
@@ -258,7 +258,7 @@ class Daemon:
             self.post(self._when_changed)
             self._when_changed = None
 
-    def _on_survivors(self, name: str, found: list[tuple[int, str]]) -> None:
+    def _on_survivors(self, name: str, found: list[tuple[int, str, str]]) -> None:
         if found:
             self.survivors[name] = found
 

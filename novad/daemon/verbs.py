@@ -157,8 +157,8 @@ def stop_and_wait(
                 gone[name] = {"name": name, "how": how, "seconds": round(clock.now_s() - began_s, 3)}
         if any(name not in daemon.survivors for name in left):
             return None
-        survivors = [{"name": name, "pid": pid, "command": command}
-                     for name in left for pid, command in daemon.survivors[name]]  # fmt: skip
+        survivors = [{"name": name, "pid": pid, "command": command, "held": held}
+                     for name in left for pid, command, held in daemon.survivors[name]]  # fmt: skip
         return {"stopped": list(gone.values()), "survivors": survivors}
 
     daemon.audience.wait(Waiter(connection, request, done, then))

@@ -352,10 +352,10 @@ class Children:
         self._send(able, stacks.SIGNAL)
         return able
 
-    def survivors(self, child: Child) -> list[tuple[int, str]]:
-        """Who of the tree is still there, as pid and command; the leader first."""
+    def survivors(self, child: Child) -> list[tuple[int, str, str]]:
+        """Who of the tree is still there, as pid, command and what holds it; the leader first."""
         pids = [] if child.is_dead else [child.pid]
-        return [(pid, proc.command(pid)) for pid in [*pids, *self.tree(child)]]
+        return [(pid, proc.command(pid), proc.held_by(pid)) for pid in [*pids, *self.tree(child)]]
 
 
 def _is_same(pid: int, started: int) -> bool:

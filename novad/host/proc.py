@@ -101,6 +101,24 @@ def command(pid: int) -> str:
     return line[:200] or f"[{read(f'/proc/{pid}/comm').decode(errors='replace').strip()}]"
 
 
+def held_by(pid: int) -> str:
+    """What keeps `pid` from acting on a signal, for a human; nothing where nothing does.
+
+    A frozen cgroup of either version (cgroups(7)), or a sleep in the kernel that no signal ends (state D).
+    """
+    for line in read(f"/proc/{pid}/cgroup").decode(errors="replace").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if "freezer" in controllers.split(","):
+            frozen = read(f"/sys/fs/cgroup/freezer{path}/freezer.state").startswith(b"FR")
+        else:
+            frozen = b"frozen 1" in read(f"/sys/fs/cgroup{path}/cgroup.events")
+        if frozen:
+            return f"frozen by its cgroup {path}"
+    found = stat(pid)
+    return "waiting in the kernel (state D)" if found is not None and found.state == "D" else ""
+
+
 def now_ticks() -> int:
     """The present in the unit and from the zero of `Stat.started`."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))

@@ -166,13 +166,19 @@ def report_stopped(app: App, reply: dict[str, Any], summary: str = "") -> int:
         took = duration(item["seconds"])
         app.terminal.out(f"{paint('○', 'dim')} {name}  stopped in {took}{ending(item['how'], paint)}")
     for item in survivors:
-        app.terminal.err(f"error: {item['name']}: pid {item['pid']} did not die: {item['command']}")
+        app.terminal.err(f"error: {survivor_text(item)}")
     if survivors:
         app.terminal.note(f"hint: kill -9 {' '.join(str(item['pid']) for item in survivors)}")
         return 1
     if summary or not reply["stopped"]:
         app.terminal.note(summary or "nothing was running")
     return 0
+
+
+def survivor_text(item: dict[str, Any]) -> str:
+    """Who outlived SIGKILL, and what holds it."""
+    held = f" ({item['held']})" if item.get("held") else ""
+    return f"{item['name']}: pid {item['pid']} did not die: {item['command']}{held}"
 
 
 def ending(how: str, paint: Paint) -> str:

@@ -141,12 +141,12 @@ def test_stop_tells_how_each_ended_and_survivors_are_an_error(daemon: FakeDaemon
     daemon.answers["status"] = document(process("api", pid=7))
     daemon.answers["stop"] = {
         "stopped": [{"name": "api", "how": "killed by SIGKILL after 3.10 s", "seconds": 0.2}],
-        "survivors": [{"name": "api", "pid": 8, "command": "sleep 1"}],
+        "survivors": [{"name": "api", "pid": 8, "command": "sleep 1", "held": "frozen by its cgroup /x"}],
     }
     result = novad("stop", "api", "--timeout", "2s")
     assert result.exit_code == 1
     assert "api  stopped in 0.20s  killed by SIGKILL after 3.10 s" in result.stdout
-    assert "pid 8 did not die: sleep 1" in result.stderr
+    assert "pid 8 did not die: sleep 1 (frozen by its cgroup /x)" in result.stderr
     assert daemon.requests[-1].args == {"names": ["api"], "timeout_s": 2.0, "kill": False}
 
 

@@ -43,7 +43,7 @@ from novad.core.messages import (
 from novad.core.process import ALIVE, Process, next_deadline_s, timer_s
 from novad.core.spec import Backoff, Health, Log, Probe, ProcessSpec
 from novad.core.spec import Stop as StopSpec
-from novad.core.stopping import KILL_AGAIN_S
+from novad.core.stopping import KILL_AGAIN_S, NAME_AFTER_S
 
 SPEC = ProcessSpec("api", "api", 1, ("api",), "/", Log("/api.log"), stop=StopSpec("TERM", 10.0))
 PROBED = replace(SPEC, ready=Probe(notify=True))
@@ -170,6 +170,7 @@ def test_stop_sends_the_signal_then_dumps_stacks_then_kills_the_tree_and_names_s
     assert play.after(7.9).effects[-1] == Terminate(1, "TERM")
     assert play.after(0.1).effects[-1] == DumpStacks(1)
     assert play.after(2.0).effects[-1] == KillTree(1)
+    assert play.after(NAME_AFTER_S).effects[-2:] == [KillTree(1), NameSurvivors(1)]
     assert play.after(KILL_AGAIN_S).effects[-2:] == [KillTree(1), NameSurvivors(1)]
     assert play.state == "stopping"
     assert play.die(signal=9).state == "stopped"
