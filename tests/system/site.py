@@ -209,6 +209,12 @@ class Site:
             other.wait()
         for pid in self.daemons():
             os.kill(pid, signal.SIGKILL)
+        self.end_victims()
+        self.bell.close()
+        self._complaints.close()
+
+    def end_victims(self) -> None:
+        """KILL to everything that carries the token."""
         for _ in range(50):
             left = self.live()
             for seen in left:
@@ -218,5 +224,3 @@ class Site:
                     continue
             if not left:
                 break
-        self.bell.close()
-        self._complaints.close()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from novad.core.spec import ProcessSpec, Stop
 from tests.novad.daemon.running import Client
 from tests.system import oracle
-from tests.system.board import experiment, require, until
+from tests.system.board import Skip, experiment, require, until
 from tests.system.oracle import Seen
 from tests.system.site import Site
 
@@ -192,3 +194,93 @@ def stop_stubborn(site: Site, rounds: int, slack_s: float) -> str:
         client.ask("start", names=[])
         client.ask("wait", **{"for": "ready"})
     return ", ".join(f"{name} {took_s:.2f} s" for name, took_s in worst.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Freezer:
+    """A cgroup with a freezer: `switch` takes `freeze` and `thaw`, `shows` holds `frozen` once it is (cgroups(7))."""
+
+    folder: Path
+    switch: str
+    freeze: str
+    thaw: str
+    shows: str
+    frozen: str
+
+    def hold(self, pid: int) -> None:
+        (self.folder / "cgroup.procs").write_text(str(pid))
+        (self.folder / self.switch).write_text(self.freeze)
+        until(lambda: self.frozen in (self.folder / self.shows).read_text(), 5, "the cgroup freezes")
+
+    def release(self) -> None:
+        (self.folder / self.switch).write_text(self.thaw)
+
+    def remove(self) -> bool:
+        """Whether it is gone; only an empty one can be removed."""
+        try:
+            self.folder.rmdir()
+        except OSError:
+            return False
+        return True
+
+
+# The file that shows that there is such a freezer, where its cgroups are, and what a `Freezer` takes.
+FREEZERS = {
+    "/sys/fs/cgroup/freezer/cgroup.procs": ("freezer.state", "FROZEN", "THAWED", "freezer.state", "FROZEN"),
+    "/sys/fs/cgroup/cgroup.controllers": ("cgroup.freeze", "1", "0", "cgroup.events", "frozen 1"),
+}
+
+
+@contextlib.contextmanager
+def _freezer(site: Site) -> Iterator[Freezer]:
+    """A cgroup of the site's own, thawed and removed afterwards. Raises `Skip` where none can be made."""
+    kinds = [(Path(path).parent, kind) for path, kind in FREEZERS.items() if Path(path).exists()]
+    if not kinds:
+        raise Skip("no freezer of cgroups below /sys/fs/cgroup")
+    parent, kind = kinds[0]
+    folder = parent / f"novad-board-{site.token[:8]}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise Skip(f"no cgroup can be made: {folder}: {error.strerror}") from None
+    freezer = Freezer(folder, *kind)
+    try:
+        yield freezer
+    finally:
+        freezer.release()
+        site.running.end()
+        site.end_victims()
+        until(freezer.remove, 5, f"{folder} is left by all")
+
+
+@experiment(
+    "R09-frozen",
+    "stop of what a cgroup keeps frozen",
+    short={"slack_s": 1.0, "thawed_s": 1.0},
+    full={"slack_s": 1.0, "thawed_s": 1.0},
+    controls={"never thawed": {"slack_s": 1.0, "thawed_s": 1.0, "thaw": False}},
+)
+def stop_frozen(site: Site, slack_s: float, thawed_s: float, thaw: bool = True) -> str:
+    """`stop` answers within its bound and names who is left; after the thaw that one ends by itself."""
+    specs = [site.sleeper(name, stop=Stop("TERM", STOP_S)) for name in ("frozen", "free")]
+    with _freezer(site) as freezer:
+        client = site.up(*specs)
+        pid = site.leaders()["frozen"][0].pid
+        freezer.hold(pid)
+        began_s = time.monotonic()
+        answer = client.ask("stop")
+        took_s = time.monotonic() - began_s
+        require(took_s <= STOP_S + slack_s, f"stop answers within its bound: {took_s:.2f} s")
+        require([item["pid"] for item in answer["survivors"]] == [pid], f"it names who is left: {answer}")
+        require([item["name"] for item in answer["stopped"]] == ["free"], f"the other is stopped: {answer}")
+        said = site.running.text("frozen", "n")
+        require(any("frozen by its cgroup" in line for line in said), f"the log says that it is frozen: {said}")
+        require("frozen by its cgroup" in answer["survivors"][0]["held"], f"and so does the answer: {answer}")
+        began_s = time.monotonic()
+        if thaw:
+            freezer.release()
+        until(lambda: not site.live(), thawed_s, "it ends once it is thawed")
+        ended_s = time.monotonic() - began_s
+        [row] = client.ask("status", names=["frozen"])["processes"]
+        require(row["state"] == "stopped", f"novad knows: {row['state']}")
+    return f"answered after {took_s:.2f} s with its survivor, ended {ended_s * 1000:.0f} ms after the thaw"
