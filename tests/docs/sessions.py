@@ -4,7 +4,8 @@ A page is followed from top to bottom in a directory of its own. A file is a fen
 session is a fenced block of `console`, or an indented one, that begins with `$ `. In what is shown, numbers stand for
 any number, a line `...` for any lines and `...` within a line for any text; a command without output promises success
 alone. A number of five digits that a session shows (a pid) means in later commands the one that was printed in its
-place. What follows ` # ` in a command is a remark.
+place; a command with one that means nothing is not run, for it would name a process of somebody else. What follows
+` # ` in a command is a remark.
 
 `python -m tests.docs.sessions docs/tutorial.md` prints the page's sessions as they really are.
 """
@@ -131,7 +132,7 @@ class Session:
 
     def perform(self, step: Step) -> str:
         """What the command prints, on both streams. Its exit code is what a following `$ echo $?` prints."""
-        command = PID.sub(lambda match: self._meant.get(match[0], match[0]), step.command)
+        command = PID.sub(lambda match: self.meant(match[0]), step.command)
         command = command.replace("scripts/novad", f"{ROOT}/scripts/novad")
         if command in self._on_terminal:
             return self._type(command)
@@ -169,12 +170,20 @@ class Session:
         finally:
             child.close(force=True)
 
+    def meant(self, pid: str) -> str:
+        """The real pid for one that the page shows. Raises `AssertionError` where none was printed in its place."""
+        assert pid in self._meant, f"{pid} was shown by no session of this page: not run"
+        return self._meant[pid]
+
     def _learn(self, shown: list[str], printed: str) -> None:
-        """Which real pid a shown one stands for: the one in the same column of the line that begins alike."""
-        really = {line.split()[0]: PID.findall(line) for line in printed.splitlines() if line.split()}
+        """Which real pid a shown one stands for: the word in the same place of the line that begins alike."""
+        really = {line.split()[0]: line.split() for line in printed.splitlines() if line.split()}
         for line in shown:
-            if line.split() and (pids := PID.findall(line)):
-                self._meant |= dict(zip(pids, really.get(line.split()[0], []), strict=False))
+            words = line.split()
+            found = really.get(words[0], []) if words else []
+            for word, real in zip(words, found, strict=False):
+                if PID.fullmatch(word) and real.isdigit():
+                    self._meant[word] = real
 
 
 def transcribe(page: str, project: Project, on_terminal: dict[str, list[tuple[str, str]]]) -> None:

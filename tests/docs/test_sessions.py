@@ -91,6 +91,15 @@ def test_what_is_shown_is_compared_with_numbers_and_dots_as_wildcards(
     assert is_shown(shown, printed) == same
 
 
+def test_a_pid_of_a_page_is_the_real_one_or_its_command_is_not_run(tmp_path: Path) -> None:
+    session = Session(Project(tmp_path, tmp_path), {})
+    printed = session.perform(Step("echo 'api ready 312 5s'", ["api ready 17487 0.9s"]))
+    assert is_shown(["api ready 17487 0.9s"], printed)
+    assert session.perform(Step("echo kill 17487")) == "kill 312\n"
+    with pytest.raises(AssertionError, match="not run"):
+        session.perform(Step("echo kill 17500"))
+
+
 # -- commands in the middle of a sentence, in tables, in files of CI systems
 
 NOVAD = re.compile(r"(?<![\w/.-])(?:scripts/)?novad((?: +(?:'[^']*'|[^\s`#'\"|]+))+)")
@@ -113,7 +122,7 @@ def fault(words: list[str]) -> str:
     """What of a command line does not exist; empty where all does."""
     while words and words[0].startswith("-"):
         option = words.pop(0).partition("=")[0]
-        if option not in GLOBAL:
+        if option not in GLOBAL | {"--help", "-h", "--version"}:
             return option
         if option in ("-C", "-f", "--file", "--namespace", "--profile", "--color") and words:
             words.pop(0)
