@@ -199,6 +199,20 @@ def test_no_other_value_for_a_key_ends_in_a_traceback(seed: int, tmp_path: Path)
     assert {"refused", "accepted"} == set(outcomes)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_no_mutation_of_an_included_file_ends_in_a_traceback(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    config = tmp_path.resolve() / "nova.toml"
+    included = tmp_path / "etc/novad.d/more.toml"
+    included.parent.mkdir(parents=True)
+    extra = '[services.extra]\ncommand = "sleep ${env.N:-3}"\nafter = ["api"]\nports = { x = "auto" }\n[env]\nE = "1"\n'
+    outcomes = []
+    for _ in range(50):
+        included.write_text(mutated(extra, chance), encoding="utf-8", newline="")
+        outcomes.append(outcome(config, GOOD, chance.choice([None, "ci"])))
+    assert {"refused", "accepted"} == set(outcomes)
+
+
 def test_no_bytes_end_in_a_traceback(tmp_path: Path) -> None:
     config = tmp_path.resolve() / "nova.toml"
     for content in (
