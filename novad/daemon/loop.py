@@ -16,7 +16,7 @@ from novad.core.messages import Event, Extended, Pinged, Restart, Said, Start, S
 from novad.core.place import Place
 from novad.core.process import ALIVE, Process
 from novad.core.spec import Cluster
-from novad.daemon import adoption, log_tail, report, upgrade, verbs
+from novad.daemon import adoption, harm, log_tail, report, upgrade, verbs
 from novad.daemon.audience import Audience
 from novad.daemon.birth import Wiring
 from novad.daemon.changes import Changes
@@ -86,6 +86,7 @@ class Daemon:
         self.signalled: dict[tuple[str, int], int] = {}
         self.survivors: dict[str, list[tuple[int, str, str]]] = {}
         self.seats: dict[str, Connection] = {}
+        self.harms: list[harm.Harm] = []
         self.audience = Audience(self._follow)
         self.disk = Disk(lambda seconds: self.journal.write("slow_disk", seconds=round(seconds, 3)))
         self.journal = Journal(place.journal, self.disk)
@@ -157,6 +158,7 @@ class Daemon:
         Everything that a new daemon needs is written before. The control socket goes first: who connects in the
         moment of the exec must find nobody and try again, not a listener that dies with its clients in the queue.
         """
+        harm.end(self, list(self.harms))
         self.journal.write("upgrade", pid=os.getpid(), version=__version__)
         upgrade.write_handover(self._place.run_dir, self.supervisor.effects.outputs)
         self._control.close()

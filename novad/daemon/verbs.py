@@ -19,7 +19,7 @@ from novad.core.errors import NotRunning, NovadError, UsageError
 from novad.core.messages import Restart, Start, Stop
 from novad.core.process import ALIVE
 from novad.core.spec import Cluster, cluster_from_json, to_json
-from novad.daemon import diff, foreground, report, upgrade
+from novad.daemon import diff, foreground, harm, report, upgrade
 from novad.daemon.audience import Answer, Subscriber, Waiter
 from novad.daemon.effects import signal_number
 from novad.daemon.requests import argument, selected
@@ -366,6 +366,7 @@ VERBS: dict[str, Verb] = {
     "down": _down,
     "ended": foreground.ended,
     "fg": foreground.fg,
+    "harm": harm.harm,
     "lease": _lease,
     "ping": _ping,
     "reload": _reload,

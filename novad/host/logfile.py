@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 
@@ -25,6 +26,7 @@ class LogFile:
         self.inode = 0
         self._lost_lines = 0
         self._error = ""
+        self._is_full = False
 
     def write(self, parts: Sequence[Part]) -> None:
         """Write whole lines, given in parts; or count them as lost and remember why."""
@@ -48,6 +50,8 @@ class LogFile:
         length = sum(map(len, parts))
         before = -1
         try:
+            if self._is_full:
+                raise OSError(errno.ENOSPC, "a drill")
             if self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:
                 # Somebody removed it: nobody would ever read what went there.
                 self.close()
@@ -89,6 +93,10 @@ class LogFile:
             self._fd = os.open(self._log.path, flags, 0o600)
         found = os.fstat(self._fd)
         self.size, self.inode = found.st_size, found.st_ino
+
+    def fill(self, is_full: bool) -> None:
+        """Behave as if the disk were full, or no longer."""
+        self._is_full = is_full
 
     def _rotate(self) -> None:
         self.close()

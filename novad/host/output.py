@@ -107,6 +107,10 @@ class Output:
             pass
         self._streams.append(Stream(self, letter, read_fd, partial=partial))
 
+    def fill(self, is_full: bool) -> None:
+        """Every write from now on fails as on a full disk, or none does; what came before is written first."""
+        self._disk.submit(lambda: self._file.fill(is_full))
+
     def note(self, text: str) -> None:
         """A remark of novad's own, such as `started, pid 4011`."""
         self._put((f"{clock.stamp()} n {text}\n".encode(),), OWED_AT_MOST)

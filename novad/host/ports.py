@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterator
 
 from novad.core.spec import ProcessSpec
-from novad.host import proc
+from novad.host import deaf, proc
 
 HOST = "127.0.0.1"
 BACKLOG = 1024
@@ -101,6 +101,12 @@ class Ports:
         return [
             (name, self._listening[spec.name, name].fileno()) for name, port in spec.ports.items() if port.listen
         ]
+
+    def cure(self, name: str) -> None:
+        """The sockets that novad listens on for `name` hear again. Raises `OSError`."""
+        deaf.cure(
+            [os.getpid()], {sock.getsockname()[1] for key, sock in self._listening.items() if key[0] == name}
+        )
 
     def forget(self, name: str) -> None:
         """The process is defined no longer."""

@@ -19,7 +19,8 @@ class Chaos:
 
     def __init__(self, nova: Nova) -> None:
         self._nova = nova
-        self._paused: dict[str, None] = {}
+        # Process and kind; novad undoes them by itself when this process ends.
+        self._held: dict[tuple[str, str], None] = {}
         self._stopped: dict[str, None] = {}
         self._killed: dict[str, None] = {}
 
@@ -45,14 +46,34 @@ class Chaos:
 
     def pause(self, name: str) -> None:
         """SIGSTOP to the whole group: it neither answers nor ends, as if it were cut off."""
-        for process in self._nova.names(name):
-            self._paused[process] = None
-            self._nova.cluster.ask("signal", names=[process], signal="STOP", group=True)
+        self._hold(name, "freeze")
 
     def resume(self, name: str) -> None:
+        self._end(name, "freeze")
+
+    def drop_port(self, name: str) -> None:
+        """Nothing arrives at its ports: connections stall, new ones get no answer. Raises `NovadError`."""
+        self._hold(name, "drop-port")
+
+    def open_port(self, name: str) -> None:
+        self._end(name, "drop-port")
+
+    def fill_log(self, name: str) -> None:
+        """Its log cannot be written, as on a full disk; lines are lost, and counted in the log afterwards."""
+        self._hold(name, "fill-log")
+
+    def clear_log(self, name: str) -> None:
+        self._end(name, "fill-log")
+
+    def _hold(self, name: str, kind: str) -> None:
         for process in self._nova.names(name):
-            self._nova.cluster.ask("signal", names=[process], signal="CONT", group=True)
-            self._paused.pop(process, None)
+            self._nova.cluster.ask("harm", names=[process], kind=kind)
+            self._held[process, kind] = None
+
+    def _end(self, name: str, kind: str) -> None:
+        for process in self._nova.names(name):
+            self._nova.cluster.ask("harm", names=[process], kind=kind, undo=True)
+            self._held.pop((process, kind), None)
 
     def stop(self, name: str) -> None:
         """Stop it in good order until the test ends, or `start`."""
@@ -67,8 +88,8 @@ class Chaos:
 
     def undo(self) -> None:
         """Everything that was harmed runs again and is ready. Raises `Unready`."""
-        for process in list(self._paused):
-            self.resume(process)
+        for process, kind in list(self._held):
+            self._end(process, kind)
         harmed = {**self._killed, **self._stopped}
         for process in self._stopped:
             with contextlib.suppress(NoSuchService):

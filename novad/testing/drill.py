@@ -1,6 +1,7 @@
 """Fault drills: `novad drill KIND SVC` does one harm to a running cluster, undoes it, and waits for readiness.
 
-Whatever is done is undone in every case that a process can still act in: on Ctrl-C, on an error, at the deadline.
+What lasts for a while is held by our connection to novad, which undoes it when that closes: on Ctrl-C, on an error,
+when this process is killed.
 The times at which a service went and came back are those of novad's own events.
 """
 
@@ -69,7 +70,7 @@ def harm(link: Link, kind: str, name: str, hold_s: float, timeout_s: float) -> R
         HARMS[kind](link, name, hold_s)
     finally:
         with contextlib.suppress(NovadError):
-            link.request("signal", names=[name], signal="CONT", group=True)
+            link.request("harm", names=[name], undo=True)
     return Recovery(name, kind, back_after(link, name, began_s, timeout_s))
 
 
@@ -119,11 +120,15 @@ def flap(link: Link, name: str, _hold_s: float) -> None:
             raise NovadError(f"{name} did not come back between two kills", f"novad why {name}")
 
 
-def freeze(link: Link, name: str, hold_s: float) -> None:
-    """SIGSTOP to the group for `hold_s`: alive, and deaf."""
-    link.request("signal", names=[name], signal="STOP", group=True)
-    pause(link, hold_s)
-    link.request("signal", names=[name], signal="CONT", group=True)
+def held(kind: str) -> Callable[[Link, str, float], None]:
+    """A harm that novad does for `hold_s`: docs/control.md, `harm`."""
+
+    def hold(link: Link, name: str, hold_s: float) -> None:
+        link.request("harm", names=[name], kind=kind)
+        pause(link, hold_s)
+        link.request("harm", names=[name], kind=kind, undo=True)
+
+    return hold
 
 
 def slow_start(link: Link, name: str, hold_s: float) -> None:
@@ -134,9 +139,7 @@ def slow_start(link: Link, name: str, hold_s: float) -> None:
     while (event := link.next_event(ANSWER_S)) is not None:
         if event.get("type") == "state" and event["name"] == name and event.get("pid") not in (None, old):
             break
-    link.request("signal", names=[name], signal="STOP", group=True)
-    pause(link, hold_s)
-    link.request("signal", names=[name], signal="CONT", group=True)
+    held("freeze")(link, name, hold_s)
     link.result(asked, ANSWER_S)
 
 
@@ -155,5 +158,6 @@ def pause(link: Link, seconds: float) -> None:
 
 
 HARMS: dict[str, Callable[[Link, str, float], None]] = {
-    "kill": kill, "freeze": freeze, "slow-start": slow_start, "flap": flap,
+    "kill": kill, "freeze": held("freeze"), "slow-start": slow_start, "flap": flap,
+    "fill-log": held("fill-log"), "drop-port": held("drop-port"),
 }  # fmt: skip

@@ -7,6 +7,7 @@ import click
 from novad.client.grammar import Verb, flag, option, seconds, services
 
 TEST = "Test and CI"
+DRILLS = ["kill", "flap", "freeze", "slow-start", "fill-log", "drop-port"]
 
 TEST_VERBS: tuple[Verb, ...] = (
     Verb(
@@ -50,16 +51,18 @@ TEST_VERBS: tuple[Verb, ...] = (
         TEST,
         "Harm services on purpose, one after another, and see whether each is ready again in time (exit 1: it is not). "
         "kill: SIGKILL. flap: killed three times. freeze: stopped for a while, alive and deaf. slow-start: restarted "
-        "and frozen at birth. Everything is undone.",
+        "and frozen at birth. fill-log: its log cannot be written, as on a full disk. drop-port: nothing arrives at "
+        "its ports. Everything is undone, also when this command is killed.",
         (
             ("novad drill kill api", "does api come back?"),
             ("novad drill freeze broker --hold 5s", "does everybody reconnect?"),
+            ("novad drill drop-port db --hold 20s", "does anybody wait for ever?"),
         ),
         "novad.testing.drill:run",
         (
-            click.Argument(["kind"], type=click.Choice(["kill", "freeze", "slow-start", "flap"]), metavar="KIND"),
+            click.Argument(["kind"], type=click.Choice(DRILLS), metavar="KIND"),
             services(required=True),
-            seconds("--hold", help="how long freeze and slow-start last (2s)", default=2.0),
+            seconds("--hold", help="how long what lasts is held: all but kill and flap (2s)", default=2.0),
             seconds("--timeout", help="how long each may take to be ready again (30s)", default=30.0),
         ),
     ),

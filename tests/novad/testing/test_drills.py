@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from novad.testing.soak import plan
-from tests.novad.testing.running import Site, finished
+from tests.novad.testing.running import DEADLINE_S, Site, finished
 
 CLUSTER = """
 [services.web]
@@ -32,17 +34,58 @@ def up(site: Site) -> Iterator[Site]:
 
 
 def test_each_drill_is_survived_and_undone(up: Site) -> None:
-    for kind in ("kill", "flap", "freeze", "slow-start"):
+    for kind in ("kill", "flap", "freeze", "slow-start", "fill-log"):
         code, out, err = finished(up.novad("drill", kind, "web", "--hold", "100ms", "--json"))
         assert code == 0, err
         (drill,) = json.loads(out)["drills"]
         assert (drill["name"], drill["drill"]) == ("web", kind)
-        assert drill["ready_again_s"] > (0.1 if kind in ("freeze", "slow-start") else 0.0)
+        assert drill["ready_again_s"] > (0.1 if kind in ("freeze", "slow-start", "fill-log") else 0.0)
         assert {seen.state for seen in up.live()} <= {"S", "R", "D"}
     code, out, err = finished(up.novad("drill", "kill", "frail", "--timeout", "5s"))
     assert code == 1
     assert "✖ frail  kill: not ready again" in out
     assert "why frail" in err
+
+
+SERVER = """
+[services.web]
+command = ["python3", "-u", "-c", '''
+import os, socket
+server = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+while True:
+    server.accept()[0].close()
+''']
+ports = { http = "auto" }
+env = { PORT = "${port.http}" }
+ready = { tcp = "http" }
+"""
+
+
+@pytest.mark.parametrize("end", ["its time", "kill -9"])
+def test_a_dropped_port_is_open_again_whatever_becomes_of_the_drill(site: Site, end: str) -> None:
+    site.write(SERVER)
+    assert finished(site.novad("up", "-d"))[0] == 0
+    port = json.loads(finished(site.novad("status", "--json"))[1])["processes"][0]["ports"]["http"]
+    drill = site.novad("drill", "drop-port", "web", "--hold", "1s" if end == "its time" else "1000s")
+    until_s = time.monotonic() + DEADLINE_S
+    while answers(port, 0.3):
+        assert time.monotonic() < until_s, "the port never went deaf"
+    if end == "its time":
+        code, out, err = finished(drill)
+        assert (code, "web  drop-port: ready again after 1" in out) == (0, True), out + err
+    else:
+        drill.kill()
+        drill.communicate()
+    assert answers(port, DEADLINE_S)
+    assert finished(site.novad("down"))[0] == 0
+
+
+def answers(port: int, seconds: float) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), seconds).close()
+    except TimeoutError:
+        return False
+    return True
 
 
 def test_a_soak_says_who_did_not_come_back_and_with_which_seed(up: Site) -> None:

@@ -64,6 +64,7 @@ def test_chaos_is_no_crash_and_is_undone(nova, nova_chaos):
     nova.wait("db.2", "ready", timeout=20)
     assert nova.status("db.2")["pid"] != before
     nova_chaos.pause("web")
+    nova_chaos.fill_log("web")
     nova_chaos.stop("db.1")
     assert nova.state("db.1") == "stopped"
 
@@ -71,6 +72,16 @@ def test_after_chaos(nova):
     assert {row["state"] for row in nova.status().values()} == {"ready"}
     tell(nova, "awake")
     nova.logs("web").wait_for("awake")
+
+def test_a_log_that_is_full_loses_what_is_said(nova, nova_chaos):
+    nova_chaos.fill_log("web")
+    tell(nova, "unheard")
+    with pytest.raises(TimeoutError):
+        nova.logs("web").wait_for("unheard", timeout=0.5)
+    nova_chaos.clear_log("web")
+    nova.logs("web").wait_for("1 lines lost")
+    with pytest.raises(Exception, match="db.1 has no port"):
+        nova_chaos.drop_port("db")
 
 @pytest.mark.novad_allow_crash("web")
 def test_allowed(nova):
@@ -109,7 +120,7 @@ def test_what_a_test_can_do_with_its_cluster(site: Site) -> None:
     site.write(TELL + HANDLE, "test_it.py")
     code, out, err = site.pytest("-q")
     assert code == 0, out + err
-    assert "8 passed" in out
+    assert "9 passed" in out
     assert site.left_after(2) == []
     assert [path.name for path in (site.folder / ".novad").iterdir()] == [".gitignore"]
 
