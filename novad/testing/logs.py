@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -102,14 +101,17 @@ class ServiceLog:
         wanted = re.compile(pattern)
         end_s = time.monotonic() + timeout
         with connect(self.cluster.place) as link:
-            # Subscribed first and read then: no line falls between.
+            # Subscribed first and read then: no line falls between. A line is told before it is in the file.
             link.request("subscribe", states=False, lines=[self.name])
+            lines = self.lines()
             while True:
-                for line in self.lines():
+                for line in lines:
                     if wanted.search(line[30:]):
+                        # Answered when it is in the file, where `lines` and marks look.
+                        link.request("ping")
                         return line[30:]
-                left_s = end_s - time.monotonic()
-                if left_s <= 0 or not select.select([link.fileno()], [], [], left_s)[0]:
+                event = link.next_event(max(0.0, end_s - time.monotonic()))
+                if event is None:
                     break
-                link.pending_events()
+                lines = event["text"].splitlines() if event["type"] == "lines" else self.lines()
         raise TimeoutError(f"{self.name} wrote no line with {pattern!r} in {timeout:g} s\n{self.why(self.name)}")
