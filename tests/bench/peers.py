@@ -6,12 +6,15 @@ behaviour. Log capture is always on, in the way that the peer's own documentatio
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import xmlrpc.client
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,10 @@ class Peer:
         raise NotImplementedError
 
     def status_command(self) -> list[str] | None:
+        return None
+
+    def connection(self) -> Callable[[], object] | None:
+        """Asks for the status of everything over a connection that stays open."""
         return None
 
     def start(self) -> None:
@@ -109,6 +116,10 @@ class Novad(Peer):
     def status_command(self) -> list[str]:
         return [sys.executable, "-m", "novad", "status"]
 
+    def connection(self) -> Callable[[], object]:
+        client = self.site.client()
+        return lambda: client.ask("status")
+
     def stop(self) -> None:
         self.client.send("stop")
 
@@ -167,6 +178,18 @@ class Supervisor(Indexed):
 
     def status_command(self) -> list[str]:
         return [f"{VENV}/bin/supervisorctl", "-c", "s.conf", "status"]
+
+    def connection(self) -> Callable[[], object]:
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(f"{self.folder}/s")
+        call = xmlrpc.client.dumps((), "supervisor.getAllProcessInfo")
+
+        def ask() -> object:
+            connection.request("POST", "/RPC2", call, {"Content-Type": "text/xml"})
+            return xmlrpc.client.loads(connection.getresponse().read())
+
+        return ask
 
 
 class Circus(Indexed):

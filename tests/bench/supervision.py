@@ -2,7 +2,8 @@
 
     python tests/bench/supervision.py [--peer NAME ...] [row ...]
 
-Rows: crowd (start, memory, idle, status, restart and stop of 100 and 500 children), log, storm. The children say
+Rows: crowd (start, memory, idle, status, restart and stop of 100 and 500 children), log (one child and twenty),
+storm. The children say
 themselves when they run (tests/bench/raw/child.c, CLOCK_MONOTONIC); memory, CPU and wake-ups come from /proc.
 Compare ratios: absolute values belong to the machine.
 """
@@ -10,6 +11,7 @@ Compare ratios: absolute values belong to the machine.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import select
@@ -18,8 +20,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -78,13 +81,14 @@ def crowd(stage: Stage, count: int) -> Figures:
     figures[f"PSS {count} MB"] = sum(map(oracle.pss_bytes, pids)) / 1e6
     figures |= _idle(stage, pids, count)
     figures[f"status {count} ms"] = _status(peer)
+    figures[f"status over a socket {count} ms"] = _status_by_connection(peer)
     if peer.restarts and count <= 100:
         figures["restart p50 ms"], figures["restart max ms"] = _restart(stage, rings)
     figures[f"stop {count} s"] = _stop(stage, [pid for pid, _ in rings.values()])
     return figures
 
 
-def _idle(stage: Stage, pids: list[int], count: int, seconds: float = 6.0) -> Figures:
+def _idle(stage: Stage, pids: list[int], count: int, seconds: float = 30.0) -> Figures:
     woken, cpu_s = sum(map(oracle.wakeups, pids)), _cpu_s(pids)
     stage.bell.hear_for(seconds)
     return {
@@ -116,6 +120,42 @@ def _status(peer: Peer) -> float | None:
         took_s.append(time.monotonic() - began_s)
         assert done.returncode == 0, f"{peer.name} status: {done.stdout!r} {done.stderr!r}"
     return 1000 * statistics.median(took_s)
+
+
+def _status_by_connection(peer: Peer) -> float | None:
+    ask = peer.connection()
+    if ask is None:
+        return None
+    took_s = []
+    for _ in range(50):
+        began_s = time.monotonic()
+        ask()
+        took_s.append(time.monotonic() - began_s)
+    return 1000 * statistics.median(took_s)
+
+
+@contextlib.contextmanager
+def _asking(peer: Peer, every_s: float) -> Iterator[list[float]]:
+    """Asks over an open connection meanwhile; the list of seconds that each answer took grows."""
+    ask, took_s, ended = peer.connection(), [], threading.Event()
+
+    def work() -> None:
+        while ask is not None and not ended.wait(every_s):
+            began_s = time.monotonic()
+            ask()
+            took_s.append(time.monotonic() - began_s)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield took_s
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _p99_ms(took_s: list[float]) -> float | None:
+    return 1000 * sorted(took_s)[int(len(took_s) * 0.99)] if took_s else None
 
 
 def _restart(stage: Stage, rings: dict[str, tuple[int, float]], samples: int = 15) -> tuple[float, float]:
@@ -156,34 +196,83 @@ def _await_deaths(pidfds: list[int], seconds: float) -> bool:
     return not alive
 
 
+def _warm(folder: Path, megabytes: int = 1000) -> None:
+    """Have memory for the page cache: on a virtual machine the first touch of a page costs more than all the rest."""
+    block = bytes(1_000_000)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(megabytes):
+            file.write(block)
+
+
 def log(stage: Stage, megabytes: int = 200) -> Figures:
-    """One child writes lines of 100 bytes: until its last byte is written, and the CPU of all its readers."""
+    """One child writes lines of 100 bytes: until its last byte is written, and the CPU of all its readers meanwhile."""
     peer = stage.peer
+    _warm(peer.folder)
     peer.configure(stage.commands(1, str(megabytes * 1_000_000)))
     peer.start()
     began = stage.rung(1)
+    cpu_s = _cpu_s(peer.own_pids())
     ended = stage.rung(1)
     if not ended:
         return {"log MB/s": None}
     seconds = ended["c0"][1] - began["c0"][1]
-    cpu_s = _cpu_s(peer.own_pids())
+    cpu_s = _cpu_s(peer.own_pids()) - cpu_s
     return {"log MB/s": megabytes / seconds, "log CPU ms/MB": 1000 * cpu_s / megabytes}
 
 
+def logs(stage: Stage, count: int = 20, megabytes: int = 20) -> Figures:
+    """Twenty children write at once; `status` is asked meanwhile."""
+    peer, total = stage.peer, count * megabytes
+    _warm(peer.folder)
+    peer.configure(stage.commands(count, str(megabytes * 1_000_000)))
+    peer.start()
+    began = stage.rung(1)
+    cpu_s = _cpu_s(peer.own_pids())
+    heard: dict[str, int] = dict.fromkeys(began, 1)
+    first_s = last_s = next(iter(began.values()))[1]
+    until_s = time.monotonic() + PATIENCE_S
+    with _asking(peer, 0.02) as took_s:
+        while sum(heard.values()) < 2 * count and time.monotonic() < until_s:
+            for ring in stage.bell.hear(0.1):
+                name, _, _ = ring.name.rpartition(" ")
+                heard[name] = heard.get(name, 0) + 1
+                first_s, last_s = min(first_s, ring.pid / 1e9), max(last_s, ring.pid / 1e9)
+    if sum(heard.values()) < 2 * count:
+        return {f"{count} logs MB/s": None}
+    cpu_s = _cpu_s(peer.own_pids()) - cpu_s
+    return {
+        f"{count} logs MB/s": total / (last_s - first_s),
+        f"{count} logs CPU ms/MB": 1000 * cpu_s / total,
+        f"{count} logs, status p99 ms": _p99_ms(took_s),
+    }
+
+
 def storm(stage: Stage, seconds: float = 20.0) -> Figures:
-    """A hundred children that exit with 1 at once."""
+    """A hundred children that exit with 1 at once: CPU of the supervisor from the first start on, for each start."""
     peer = stage.peer
     peer.configure(stage.commands(100, "exit"))
     peer.start()
-    starts = len(stage.bell.hear_for(seconds))
+    stage.rung(1)
     cpu_s = _cpu_s(peer.own_pids())
+    starts = len(stage.bell.hear_for(seconds))
+    cpu_s = _cpu_s(peer.own_pids()) - cpu_s
     return {"storm starts": float(starts), "storm CPU ms/start": 1000 * cpu_s / max(starts, 1)}
+
+
+def asked_storm(stage: Stage, seconds: float = 20.0) -> Figures:
+    """The same storm once more, with `status` asked twenty times a second."""
+    stage.peer.configure(stage.commands(100, "exit"))
+    stage.peer.start()
+    stage.rung(1)
+    with _asking(stage.peer, 0.05) as took_s:
+        stage.bell.hear_for(seconds)
+    return {"storm, status p99 ms": _p99_ms(took_s)}
 
 
 ROWS: dict[str, list[Callable[[Stage], Figures]]] = {
     "crowd": [lambda stage: crowd(stage, 100), lambda stage: crowd(stage, 500)],
-    "log": [log],
-    "storm": [storm],
+    "log": [log, logs],
+    "storm": [storm, asked_storm],
 }
 
 
