@@ -32,6 +32,7 @@ class Files:
     dir: str
     texts: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    absent: dict[str, None] = field(default_factory=dict)  # read if they had been there, in the order of asking
     is_complete: bool = True  # False once a file is missing from the picture: then names may be unknown for that
 
     def toml(self, path: str, layer: Layer, asked_by: Fault | None = None) -> Node | None:
@@ -71,6 +72,13 @@ class Files:
             return None
         self.texts[path] = text
         return text
+
+    def is_there(self, path: str) -> bool:
+        """Whether there is such a file; of one that may be missing it is remembered that it was."""
+        if os.path.exists(path):
+            return True
+        self.absent[path] = None
+        return False
 
     def shown(self, path: str) -> str:
         """The path as reports name it: relative to nova.toml where it is below."""
@@ -121,7 +129,7 @@ def read(config: str, lookup: Lookup, use_local: bool) -> tuple[Files, list[Node
     if base is not None:
         trees.append(_included(files, base, lookup))
     local = os.path.join(files.dir, LOCAL_NAME)
-    if use_local and os.path.exists(local):
+    if use_local and files.is_there(local):
         overlay = files.toml(local, LOCAL)
         if overlay is not None:
             trees.append(overlay)
@@ -155,7 +163,7 @@ def _matches(files: Files, item: Node, lookup: Lookup) -> list[str]:
         found = sorted(path for path in map(os.path.normpath, matching) if path != local)
     else:
         wanted = os.path.normpath(os.path.join(files.dir, name))
-        found = [] if pattern.endswith("?") and not os.path.exists(wanted) else [wanted]
+        found = [] if pattern.endswith("?") and not files.is_there(wanted) else [wanted]
     return [path for path in found if path not in files.texts]
 
 
@@ -201,7 +209,7 @@ def environment_file(files: Files, item: Node, name: str) -> dict[str, tuple[str
     from dotenv.parser import parse_stream
 
     path = os.path.normpath(os.path.join(files.dir, name.removesuffix("?")))
-    if name.endswith("?") and not os.path.exists(path):
+    if name.endswith("?") and not files.is_there(path):
         return {}
     optional = 'end the name with "?" if it may be missing'
     text = files.texts.get(path)

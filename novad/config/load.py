@@ -186,6 +186,7 @@ class Compilation:
             processes=tuple(process for process in processes if process is not None),
             groups=_groups(declared),
             files=tuple(files.texts),
+            files_absent=tuple(files.absent),
             profile=request.chosen_profile,
             digest=_digest(request, files),
             files_digest=texts.digest(files.texts),

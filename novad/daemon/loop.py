@@ -291,6 +291,7 @@ class Daemon:
             "config": self._place.config,
             "digest": cluster.digest if cluster else None,
             "files": list(cluster.files) if cluster else [],
+            "files_absent": list(cluster.files_absent) if cluster else [],
             "files_digest": cluster.files_digest if cluster else None,
             "profile": cluster.profile if cluster else None,
             "daemon": {

@@ -60,14 +60,28 @@ def test_the_timeline_is_a_page_that_needs_nothing_else(project: Project) -> Non
 def test_a_file_that_changed_is_remarked_until_it_is_reloaded(project: Project) -> None:
     project.write(ENVIRONMENT)
     assert project.novad("up", "-d").returncode == 0
-    assert "changed on disk" not in project.novad("status").stdout
+    assert "changed since" not in project.novad("status").stdout
     project.write(ENVIRONMENT.replace("green", "blue"))
-    assert "config changed on disk: novad reload" in project.novad("status").stdout
+    assert "nova.toml changed since it was loaded: novad reload" in project.novad("status").stdout
     assert project.novad("reload", "-y").returncode == 0
-    assert "changed on disk" not in project.novad("status").stdout
+    assert "changed since" not in project.novad("status").stdout
     project.write(ENVIRONMENT.replace("green", "blue") + "# a remark\n")
     assert project.novad("reload", "-y").returncode == 0
-    assert "changed on disk" not in project.novad("status").stdout
+    assert "changed since" not in project.novad("status").stdout
+
+
+def test_a_new_overlay_and_a_new_environment_file_are_remarked(project: Project) -> None:
+    project.write('[novad]\nenv_files = ["extra.env?"]\n[services]\napi = "sleep 1000"\n')
+    assert project.novad("up", "-d").returncode == 0
+    assert "changed since" not in project.novad("status").stdout
+    project.write("A=1\n", "extra.env")
+    assert "extra.env changed since it was loaded: novad reload" in project.novad("status").stdout
+    project.write("[env]\nB = '2'\n", "nova.local.toml")
+    assert "nova.local.toml, extra.env changed since it was loaded" in project.novad("status").stdout
+    assert project.novad("reload", "-y").returncode == 0
+    assert "changed since" not in project.novad("status").stdout
+    (project.directory / "nova.local.toml").unlink()
+    assert "the configuration changed since it was loaded" in project.novad("status").stdout
 
 
 def test_a_shuffled_start_has_the_same_order_for_the_same_seed(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 import time
@@ -91,22 +92,34 @@ def show(
     elif names and len(processes) <= DETAIL_MAX and not columns:
         show_details(app, link, processes)
     else:
-        lines = status_table(document, terminal.width(), terminal.paint, columns)
-        if has_changed(document):
-            remark = f"config changed on disk: {app.command_name()} reload"
-            lines.insert(1, terminal.paint(remark, "yellow"))
-        terminal.out("\n".join(lines))
+        terminal.out("\n".join(table_lines(app, document, columns)))
 
 
-def has_changed(document: dict[str, Any]) -> bool:
-    """Whether the files that the running definitions come from read differently now."""
+def table_lines(app: App, document: dict[str, Any], columns: tuple[str, ...]) -> list[str]:
+    """The table, with a remark under its header where the files are not what runs any more."""
+    lines = status_table(document, app.terminal.width(), app.terminal.paint, columns)
+    changed = changed_files(document)
+    if changed:
+        remark = f"{changed} changed since it was loaded: {app.command_name()} reload"
+        lines.insert(1, app.terminal.paint(remark, "yellow"))
+    return lines
+
+
+def changed_files(document: dict[str, Any]) -> str:
+    """What of the running definitions' files is new or reads differently now; "" where nothing does."""
     if not document.get("files_digest"):
-        return False
+        return ""
+    folder = os.path.dirname(document["config"])
+    new = [os.path.relpath(path, folder) for path in document.get("files_absent") or () if os.path.exists(path)]
+    if new:
+        return ", ".join(new)
+    files = document["files"]
+    what = os.path.relpath(files[0], folder) if len(files) == 1 else "the configuration"
     try:
-        found = {path: texts.text(Path(path).read_bytes()) for path in document["files"]}
+        found = {path: texts.text(Path(path).read_bytes()) for path in files}
     except (OSError, ValueError):
-        return True
-    return texts.digest(found) != document["files_digest"]
+        return what
+    return what if texts.digest(found) != document["files_digest"] else ""
 
 
 def show_details(app: App, link: Link, processes: list[dict[str, Any]]) -> None:
@@ -146,7 +159,7 @@ def watch_table(app: App, link: Link, names: tuple[str, ...], columns: tuple[str
         try:
             while True:
                 document = link.request("status", names=list(names), usage=True)
-                lines = status_table(document, terminal.width(), terminal.paint, columns)
+                lines = table_lines(app, document, columns)
                 repaint(app, [*lines[: terminal.height() - 2], terminal.paint("q quits", "dim")])
                 if not wait_for_change(link, keyboard):
                     return 0
