@@ -124,7 +124,11 @@ GLOBAL_OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         {"type": click.Choice(["auto", "always", "never"]), "help": "colour: auto, always or never"},
     ),
     ("json", ("--json",), {"is_flag": True, "help": "print JSON (a stream: one document a line)"}),
-    ("quiet", ("-q", "--quiet"), {"is_flag": True, "help": "no progress and no hints"}),
+    (
+        "quiet",
+        ("-q", "--quiet"),
+        {"is_flag": True, "help": "only what was asked for and errors: no progress, no hints"},
+    ),
     ("verbose", ("-v", "--verbose"), {"is_flag": True, "help": "print the socket requests too"}),
 )
 

@@ -101,6 +101,14 @@ class Terminal:
         sys.stderr.write(harmless(text) if self.err_is_terminal else text)
         sys.stderr.flush()
 
+    def confirms(self, question: str) -> bool:
+        """Asks the user; a script, or who wants quiet, has said what it wants by running this."""
+        if self.quiet or not (is_terminal(sys.stdin) and self.err_is_terminal):
+            return True
+        self._tell(f"{question} [Y/n] ")
+        answer = sys.stdin.readline()
+        return answer != "" and answer.strip().lower() in ("", "y", "yes")
+
     def width(self) -> int:
         """Columns to fit into; a pipe gets as many as a line needs (COLUMNS still rules)."""
         fallback = 80 if self.out_is_terminal or self.err_is_terminal else 10_000

@@ -44,6 +44,15 @@ def test_up_detached_returns_when_ready_and_down_leaves_nothing(project: Project
     assert not project.is_up()
 
 
+def test_quiet_verbs_say_nothing_where_all_is_well(project: Project) -> None:
+    project.write('[services]\napi = "sleep 1000"\n')
+    for words in (["up", "-d"], ["restart", "api"], ["stop", "api"], ["start", "api"], ["signal", "CONT", "api"],
+                  ["down"], ["down"]):  # fmt: skip
+        done = project.novad("-q", *words)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), words
+    assert project.novad("stop", "api", "-q").returncode == 3
+
+
 def test_five_up_at_once_give_one_daemon(project: Project) -> None:
     project.write(TWO)
     racing = [project.start("up", "-d") for _ in range(5)]

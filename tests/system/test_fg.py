@@ -207,6 +207,30 @@ def test_a_service_is_on_one_terminal_at_a_time(two: Project) -> None:
     fg.expect(pexpect.EOF)
 
 
+def test_down_and_reload_say_which_terminal_they_take_and_ask(two: Project) -> None:
+    fg = two.terminal("fg", "api")
+    fg.expect("serving as api")
+    two.until(lambda: is_on_terminal(two, "api"))
+    down = two.terminal("down")
+    down.expect(r"this ends what is on a terminal \(novad fg\): api \(pts/\d+\)")
+    down.expect(r"Stop everything\? \[Y/n\]")
+    down.sendline("n")
+    down.expect("nothing was stopped")
+    down.expect(pexpect.EOF)
+    assert is_on_terminal(two, "api")
+    two.write(TWO.replace("serving as", "serving  as"))
+    reload = two.terminal("reload")
+    reload.expect(r"this ends what is on a terminal \(novad fg\): api \(pts/\d+\)")
+    reload.expect(r"Apply\? \[Y/n\]")
+    reload.sendline("n")
+    reload.expect(pexpect.EOF)
+    assert is_on_terminal(two, "api")
+    done = two.novad("down")  # a script is not asked
+    assert done.returncode == 0
+    assert "api (pts/" in done.stderr
+    fg.expect(pexpect.EOF)
+
+
 def test_a_listening_socket_is_passed_on(project: Project) -> None:
     code = (
         "import os, socket; s = socket.socket(fileno=3); print(os.environ['LISTEN_FDNAMES'], s.getsockname()[1])"

@@ -132,6 +132,12 @@ def shown_state(process: dict[str, Any]) -> str:
     )
 
 
+def terminals(processes: list[dict[str, Any]]) -> str:
+    """`api (pts/3), worker (pts/4)`: what `novad fg` runs on somebody's terminal; "" where nothing."""
+    shown = [item for item in processes if shown_state(item) == "fg"]
+    return ", ".join(f"{item['name']} ({item['note'].split(',')[0].removeprefix('fg on ')})" for item in shown)
+
+
 def count_states(processes: list[dict[str, Any]]) -> str:
     """`6 ready · 1 backoff · 1 done`."""
     counts: dict[str, int] = {}

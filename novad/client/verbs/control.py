@@ -16,7 +16,7 @@ from novad.client.deadline import Deadline
 from novad.client.link import Link, Unanswered
 from novad.client.render.paint import Paint
 from novad.client.render.status import note
-from novad.client.render.words import duration, plural, signal_name
+from novad.client.render.words import duration, plural, signal_name, terminals
 from novad.core.errors import NotRunning, NovadError
 
 TIMED_OUT = 124
@@ -89,10 +89,22 @@ def down(app: App, timeout: float | None, kill: bool) -> int:
     except NotRunning:
         return clean_up(app)
     with link:
+        if not (kill or app.options.json or may_take_terminals(app, link)):
+            app.terminal.note("nothing was stopped")
+            return 0
         say_what_stops(app, link, ())
         reply = link.request("down", None, timeout_s=timeout, kill=kill)
         wait_for_the_end(link)
     return report_stopped(app, reply, "the cluster is down")
+
+
+def may_take_terminals(app: App, link: Link) -> bool:
+    """Whether `down` may end what `novad fg` runs on terminals: asked where somebody can be asked."""
+    shown = terminals(link.request("status", names=[], usage=False)["processes"])
+    if not shown:
+        return True
+    app.terminal.note(f"this ends what is on a terminal (novad fg): {shown}")
+    return app.terminal.confirms("Stop everything?")
 
 
 def upgrade(app: App) -> int:
@@ -161,7 +173,7 @@ def report_stopped(app: App, reply: dict[str, Any], summary: str = "") -> int:
         return 1 if survivors else 0
     paint = app.terminal.paint
     width = max((len(item["name"]) for item in reply["stopped"]), default=0)
-    for item in reply["stopped"]:
+    for item in () if app.options.quiet else reply["stopped"]:
         name = paint.service(item["name"], item["name"].ljust(width))
         took = duration(item["seconds"])
         app.terminal.out(f"{paint('○', 'dim')} {name}  stopped in {took}{ending(item['how'], paint)}")
@@ -227,6 +239,6 @@ def tell_unmet(app: App, unmet: list[dict[str, Any]], condition: str, code: int)
 def answer(app: App, reply: dict[str, Any], text: str) -> int:
     if app.options.json:
         app.print_json(reply)
-    else:
+    elif not app.options.quiet:
         app.terminal.out(text)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ from novad.client.app import App
 from novad.client.compiling import RELOAD_ANSWER_S, compiled, is_change, running_cluster
 from novad.client.link import Link
 from novad.client.render.paint import Paint
-from novad.client.render.words import shorten
+from novad.client.render.words import shorten, terminals
 from novad.core.secret import shown, shown_words, without_userinfo
 from novad.core.spec import to_json
 
@@ -34,7 +33,9 @@ def run(app: App, dry_run: bool, yes: bool, adopt_env: bool) -> int:
         if not is_change(difference):
             # The daemon hears of it all the same: a remark in the file, or another file, is part of what is in force.
             return apply(app, link, data, quiet=True)
-        if not yes and not app.options.json and not confirmed(app):
+        if not app.options.json:
+            say_what_leaves_its_terminal(app, link, difference)
+        if not yes and not app.options.json and not app.terminal.confirms("Apply?"):
             app.terminal.note("nothing was changed")
             return 0
         return apply(app, link, data)
@@ -66,14 +67,13 @@ def _shown_value(key: str, value: Any) -> Any:
     return shown_words(value) if key == "argv" else value
 
 
-def confirmed(app: App) -> bool:
-    """Asks on a terminal; a script has said what it wants by running this."""
-    if not (sys.stdin.isatty() and app.terminal.err_is_terminal):
-        return True
-    sys.stderr.write("Apply? [Y/n] ")
-    sys.stderr.flush()
-    answer = sys.stdin.readline()
-    return answer != "" and answer.strip().lower() in ("", "y", "yes")
+def say_what_leaves_its_terminal(app: App, link: Link, difference: dict[str, Any]) -> None:
+    """A restart or a removal ends what `novad fg` runs on a terminal."""
+    ending = {row["name"] for row in difference["changed"] if row.get("restart", True)} | {*difference["removed"]}
+    rows = link.request("status", names=[], usage=False)["processes"]
+    shown = terminals([row for row in rows if row["name"] in ending])
+    if shown:
+        app.terminal.note(f"this ends what is on a terminal (novad fg): {shown}")
 
 
 def difference_lines(difference: dict[str, Any], paint: Paint, config: str) -> list[str]:
