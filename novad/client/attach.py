@@ -19,6 +19,7 @@ from novad.client.keyboard import Keyboard
 from novad.client.keys import Keys
 from novad.client.link import Link
 from novad.client.render.lines import LineStyle
+from novad.client.render.paint import visible_length
 from novad.client.render.progress import summary
 from novad.client.render.status import status_table
 from novad.client.render.words import plural
@@ -87,7 +88,11 @@ class Attached:
     def _sum_up(self, outcome: Outcome) -> None:
         startup, terminal = self.starting.startup, self.app.terminal
         hints = [self.view.ending, *(["d detaches", "? keys"] if self.view.has_keys else [])]
-        terminal.note(" · ".join([summary(startup, time.monotonic(), terminal.err_paint), *hints]))
+        first, *below = summary(startup, time.monotonic(), terminal.err_paint, terminal.width())
+        ending = " · ".join(hints)
+        if visible_length(first) + len(ending) + 3 <= terminal.width():
+            first, ending = f"{first} · {ending}", ""
+        terminal.note("\n".join([first, *below, *([ending] if ending else [])]))
         if not startup.is_good and outcome is Outcome.SETTLED:
             tell_failures(self.app, self.link, [row.name for row in startup.failed()])
 

@@ -191,7 +191,8 @@ def detached(app: App, link: Link, starting: Starting) -> int:
         app.terminal.err(f"error: not ready in time: {', '.join(row.name for row in unready)}")
         tell_failures(app, link, [row.name for row in (*startup.failed(), *unready)], lines=5)
         return TIMED_OUT
-    app.terminal.note(summary(startup, time.monotonic(), app.terminal.err_paint))
+    lines = summary(startup, time.monotonic(), app.terminal.err_paint, app.terminal.width())
+    app.terminal.note("\n".join(lines))
     if startup.is_good:
         return 0
     bad = startup.failed() or [row for row in startup.rows.values() if row.state not in ("ready", "done")]

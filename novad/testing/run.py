@@ -159,8 +159,8 @@ class Run:
             return INTERRUPTED
         if outcome is Outcome.SETTLED and startup.is_good:
             self.story.rows = self.owned.processes()
-            said = summary(startup, time.monotonic(), paint)
-            terminal.note(f"{said} → {' '.join(self.options.command)}")
+            first, *below = summary(startup, time.monotonic(), paint, terminal.width())
+            terminal.note("\n".join([f"{first} → {' '.join(self.options.command)}", *below]))
             return None
         unready = [row.name for row in (*startup.failed(), *startup.unsettled())]
         return self._not_up(unready or list(startup.names), outcome is Outcome.TIMED_OUT)

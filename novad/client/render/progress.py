@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
-from novad.client.render.paint import Paint
+from novad.client.render.paint import Paint, visible_length
 from novad.client.render.status import note
 from novad.client.render.words import SHAPES, describe_wait, duration, exit_words, plural
 from novad.client.startup import Row, Startup
+from novad.core.secret import without_userinfo
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 FRAME_S = 0.1
@@ -88,27 +90,43 @@ def still_waiting(startup: Startup, now_s: float) -> str:
     return f"still waiting for {', '.join(parts)}"
 
 
-def summary(startup: Startup, now_s: float, paint: Paint) -> str:
-    """`9 ready, 1 done in 6.4s (critical: broker 1.8 → db-sync 0.9 → api 3.1) · http://127.0.0.1:8774/`."""
-    counts: dict[str, int] = {}
+def summary(startup: Startup, now_s: float, paint: Paint, width: int) -> list[str]:
+    """`9 ready in 6.4s (critical: broker 1.8 → api 3.1) · http://127.0.0.1:8774/`, of at most `width` cells.
+
+    What does not fit, and several URLs, stand below it.
+    """
+    text = f"{counts(startup, paint)} in {duration(now_s - startup.now_s)}"
+    below = []
+    path = startup.critical_path()
+    if len(path) > 1 and sum(took for _, took in path) >= 0.1:
+        critical = f"critical: {' → '.join(f'{name} {took:.1f}' for name, took in path)}"
+        if visible_length(text) + len(critical) + 3 <= width:
+            text += f" ({critical})"
+        else:
+            below += textwrap.wrap(critical, width, initial_indent="  ", subsequent_indent="    ")
+    urls = [(row.name, url_of(row.process)) for row in startup.rows.values() if row.state == "ready"]
+    urls = [(name, url) for name, url in urls if url]
+    if len(urls) == 1 and visible_length(text) + len(urls[0][1]) + 3 <= width:
+        return [f"{text} · {urls[0][1]}", *below]
+    names = max((len(name) for name, _ in urls), default=0)
+    return [text, *below, *(f"  {paint.service(name, name.ljust(names))}  {url}" for name, url in urls)]
+
+
+def counts(startup: Startup, paint: Paint) -> str:
+    """`9 ready, 1 done`."""
+    found: dict[str, int] = {}
     blocked = {row.name for row in startup.blocked()}
     for row in startup.rows.values():
         word = "blocked" if row.name in blocked else row.state
-        counts[word] = counts.get(word, 0) + 1
+        found[word] = found.get(word, 0) + 1
     order = ("ready", "done", "failed", "blocked", "stopped")
-    shown = [f"{counts[word]} {word}" for word in order if word in counts]
-    shown += [f"{count} {word}" for word, count in counts.items() if word not in order]
-    text = paint(", ".join(shown), "bold green" if startup.is_good else "bold red")
-    text += f" in {duration(now_s - startup.now_s)}"
-    path = startup.critical_path()
-    if len(path) > 1 and sum(took for _, took in path) >= 0.1:
-        text += f" (critical: {' → '.join(f'{name} {took:.1f}' for name, took in path)})"
-    url = first_url([row.process for row in startup.rows.values() if row.state == "ready"])
-    return f"{text} · {url}" if url else text
+    shown = [f"{found[word]} {word}" for word in order if word in found]
+    shown += [f"{count} {word}" for word, count in found.items() if word not in order]
+    return paint(", ".join(shown), "bold green" if startup.is_good else "bold red")
 
 
-def first_url(processes: list[dict[str, Any]]) -> str:
-    return next((item["url"] for item in processes if (item.get("url") or "").startswith("http")), "")
+def url_of(process: dict[str, Any]) -> str:
+    return without_userinfo(process.get("url") or "")
 
 
 def status_line(processes: list[dict[str, Any]], last: str, keys: str, width: int, paint: Paint) -> str:

@@ -208,7 +208,7 @@ def starting() -> Startup:
     startup.update(process("api", "waiting", waiting_for=[{"name": "db-sync", "condition": "done"}]), 100.0)
     startup.update(process("volume", "waiting", waiting_for=[{"name": "db-sync", "condition": "done"}]), 100.0)
     startup.update(process("compute", "backoff", exit_code=1, note="exit 1, retry in 1.0s"), 100.5)
-    startup.update(process("broker", url="amqp://127.0.0.1:5672"), 101.8)
+    startup.update(process("broker", url="amqp://guest:guest@127.0.0.1:5672"), 101.8)
     startup.update(process("db-sync", "starting"), 101.8)
     startup.probe("db-sync", "tcp 127.0.0.1:5432: connection refused (try 4)")
     return startup
@@ -251,9 +251,23 @@ def test_the_summary_names_the_critical_path() -> None:
     startup.update(process("volume", "starting"), 102.7)
     startup.update(process("volume"), 103.1)
     assert startup.is_good
-    assert summary(startup, 106.4, Paint(False)) == (
-        "4 ready, 1 done in 6.4s (critical: broker 1.8 → db-sync 0.9 → api 3.1) · http://127.0.0.1:8774/"
-    )
+    first = "4 ready, 1 done in 6.4s (critical: broker 1.8 → db-sync 0.9 → api 3.1)"
+    broker = "broker  amqp://***@127.0.0.1:5672"
+    assert summary(startup, 106.4, Paint(False), 10_000) == [
+        first,
+        f"  {broker}",
+        "  api     http://127.0.0.1:8774/",
+    ]
+    narrow = summary(startup, 106.4, Paint(False), 60)
+    assert narrow[:2] == ["4 ready, 1 done in 6.4s", "  critical: broker 1.8 → db-sync 0.9 → api 3.1"]
+    assert max(map(len, narrow)) <= 60
+
+
+def test_the_summary_has_the_only_url_on_its_line_where_it_fits() -> None:
+    startup = Startup(("api",), {}, 0.0)
+    startup.update(process("api", url="http://127.0.0.1:8774/"), 1.0)
+    assert summary(startup, 1.0, Paint(False), 80) == ["1 ready in 1.0s · http://127.0.0.1:8774/"]
+    assert summary(startup, 1.0, Paint(False), 30) == ["1 ready in 1.0s", "  api  http://127.0.0.1:8774/"]
 
 
 def test_a_start_is_settled_when_what_is_left_waits_for_what_has_failed() -> None:
@@ -265,7 +279,7 @@ def test_a_start_is_settled_when_what_is_left_waits_for_what_has_failed() -> Non
     startup.update(process("db", "failed", exit_code=1), 1.0)
     assert startup.is_settled
     assert [row.name for row in startup.blocked()] == ["api", "web"]
-    assert summary(startup, 1.0, Paint(False)).startswith("1 failed, 2 blocked in 1.0s")
+    assert summary(startup, 1.0, Paint(False), 80)[0].startswith("1 failed, 2 blocked in 1.0s")
 
 
 def test_replicas_are_waited_for_under_the_name_of_their_service() -> None:
