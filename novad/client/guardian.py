@@ -14,7 +14,19 @@ import sys
 from novad.client import sweep
 from novad.core.place import Place
 
-WATCH = 'while read -r word; do [ "$word" = done ] && exit 0; done; exec "$@"'
+# "$@" is `sweep`, "$5" its run directory. flock(1) waits for the lock that a daemon holds while it lives, and holds it
+# until all is swept: a new daemon of the same cluster begins after that.
+WATCH = """
+daemon=
+while read -r word; do
+    case $word in
+        done) [ -z "$daemon" ] || kill "$daemon"; exit 0 ;;
+        daemon) [ -n "$daemon" ] || { flock "$5/lock" "$@" & daemon=$!; } ;;
+    esac
+done
+[ -z "$daemon" ] || kill "$daemon"
+exec "$@"
+"""
 
 
 def cluster_token(place: Place) -> str:
@@ -48,6 +60,10 @@ class Guardian:
                 stdin=source, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
                 env={"PATH": os.defpath},
             )  # fmt: skip
+
+    def watch_daemon(self) -> None:
+        """End what the daemon leaves behind too, for owners that do not look at it all the time; it must run."""
+        os.write(self._fd, b"daemon\n")
 
     def dismiss(self) -> None:
         """The cluster is down, or is to live on without an owner: nothing is to be ended any more."""

@@ -140,6 +140,9 @@ class Clusters:
             self._app.place(missing_ok=False), self._namespace(key), lambda place: self._compile(place, key.profile),
             owner_pid=os.getppid() if is_worker else None,
         )  # fmt: skip
+        assert made.guardian is not None
+        # A test runs for as long as it likes, and nobody hears what its cluster's daemon does meanwhile.
+        made.guardian.watch_daemon()
         try:
             come_up(self._app, made, key.services, float(self._option("timeout")))
         except BaseException:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
+import time
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 
@@ -280,6 +283,45 @@ def test_hang(nova):
     print(nova.namespace, flush=True)
     time.sleep(1000)
 """
+
+
+def test_two_seconds_after_its_daemon_is_killed_nothing_of_a_cluster_is_left_and_the_test_goes_on(
+    site: Site,
+) -> None:
+    site.write(CLUSTER)
+    os.mkfifo(site.folder / "go")
+    wait = "import os\n\ndef test_it(nova):\n    print(nova.namespace, flush=True)\n    open('go').read()\n"
+    site.write(wait, "test_it.py")
+    runner = site.start(*pytest_argv("-q", "-s"))
+    assert runner.stdout is not None
+    assert "test-" in runner.stdout.readline()
+    (daemon,) = site.daemons()
+    os.kill(daemon, signal.SIGKILL)
+    left = left_of_services(site, 2.0)
+    assert left == []
+    (site.folder / "go").write_text("")
+    out, _ = runner.communicate(timeout=30)
+    assert runner.returncode == 1
+    assert "is lost" in out
+    assert site.left_after(2.0) == []
+
+
+def left_of_services(site: Site, seconds: float) -> list[str]:
+    """What is alive of the cluster after that time, pytest and its guardian not among it."""
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        left = [seen.command for seen in site.live() if "NOVAD_ID=" in environment(seen.pid)]
+        if not left:
+            break
+        select.select([], [], [], 0.01)
+    return left
+
+
+def environment(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 @pytest.mark.parametrize("victims", ["pytest", "daemon pytest", "pytest daemon"])
