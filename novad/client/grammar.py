@@ -85,6 +85,25 @@ def complete_names(ctx: click.Context, _param: click.Parameter, incomplete: str)
     return [name for name in known_names(app) if name.startswith(incomplete) and name not in given]
 
 
+def complete_topics(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Topics that were called before, then names of services: most topics are called like one."""
+    from novad.client.calls import known_calls
+
+    app = ctx.find_object(App)
+    called = [topic for topic, _ in known_calls(app)] if app else []
+    found = [topic for topic in called if topic.startswith(incomplete)]
+    return list(dict.fromkeys([*found, *complete_names(ctx, param, incomplete)]))
+
+
+def complete_methods(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Methods that were called on this topic before."""
+    from novad.client.calls import known_calls
+
+    app = ctx.find_object(App)
+    called = known_calls(app) if app else []
+    return [name for topic, name in called if topic == ctx.params.get("topic") and name.startswith(incomplete)]
+
+
 def complete_signals(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     import signal
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     except exception.Error as error:
-        print(f"nova-manage: {_words(error)}", file=sys.stderr)
+        print(f"nova-manage: {_words(error, '--full' in words)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         return EXIT_FAILED
@@ -119,12 +120,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _words(error: Exception) -> str:
+def _words(error: Exception, is_full: bool) -> str:
+    """What went wrong; of a method that raised also where in its service, and with `is_full` the whole traceback."""
     from nova import rpc
 
-    if isinstance(error, rpc.RemoteError):
-        return f"{error.exc_type}: {error.value}"
-    return str(error) or type(error).__name__
+    remote = error if isinstance(error, rpc.RemoteError) else error.__cause__
+    if not isinstance(remote, rpc.RemoteError):
+        return str(error) or type(error).__name__
+    said = f"{remote.exc_type}: {remote.value}" if remote is error else str(error) or remote.exc_type
+    if is_full:
+        return f"{said}\n{remote.traceback.rstrip()}"
+    # Of a class that callers know, the text is the answer; where in the service it was raised is nobody's business.
+    frame = _last_own_frame(remote.traceback) if remote is error else ""
+    return f"{said}\n  at {frame}\n  --full shows the whole traceback" if frame else said
+
+
+# One frame of a traceback: the file, the line, the function, and the line's text.
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.MULTILINE)
+_OF_OTHERS = re.compile(r"/(site|dist)-packages/(?!nova/)|/lib/python3[.\d]*/|^<")
+
+
+def _last_own_frame(text: str) -> str:
+    """`/src/nova/compute/manager.py:120 in run_instance: raise ...`; "" where all of it is of libraries."""
+    own = [match for match in _FRAME.finditer(text) if not _OF_OTHERS.search(match[1])]
+    if not own:
+        return ""
+    path, line, function, source = own[-1].groups()
+    return f"{path}:{line} in {function}" + (f": {source.strip()}" if source else "")
 
 
 def _end_calls() -> None:
@@ -307,6 +329,7 @@ _VALUES = (
     argument("--timeout", "seconds of silence to bear", type=float),
     argument("--cast", "do not wait for a result", action="store_true"),
     argument("--fanout", "to every process that listens", action="store_true"),
+    argument("--full", "the whole traceback of a method that failed", action="store_true"),
 )
 _HOST = (argument("host", "name of the host"), argument("binary", "such as nova-compute"))
 _INTERVAL = (argument("--interval", "seconds over which rates are taken", type=float, default=0.0),)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from nova import exception, manage
+from nova import exception, manage, rpc
 from nova.testing import ServiceProcess
 
 ROOT = Path(__file__).parent.parent.parent
@@ -55,6 +55,35 @@ def test_a_value_is_text_or_json(word: str, expected: tuple) -> None:
 def test_what_is_neither_is_refused_by_name(word: str) -> None:
     with pytest.raises(exception.Invalid, match=word[:2].replace("{", r"\{")):
         manage._value(word)
+
+
+REMOTE = """Traceback (most recent call last):
+  File "/src/nova/service.py", line 231, in dispatch
+    result = found(context, **args)
+  File "/src/site-packages/nova/compute/manager.py", line 51, in run_instance
+    self.driver.spawn(instance)
+  File "/venv/lib/python3.11/site-packages/sqlalchemy/orm.py", line 9, in get
+    raise KeyError(key)
+KeyError: 7
+"""
+
+
+def test_a_remote_traceback_is_folded_to_the_last_frame_that_is_our_own() -> None:
+    error = rpc.RemoteError("KeyError", "7", REMOTE)
+    assert manage._words(error, False).splitlines() == [
+        "KeyError: 7",
+        "  at /src/site-packages/nova/compute/manager.py:51 in run_instance: self.driver.spawn(instance)",
+        "  --full shows the whole traceback",
+    ]
+    assert manage._words(error, True) == f"KeyError: 7\n{REMOTE.rstrip()}"
+    assert manage._words(rpc.RemoteError("KeyError", "7", ""), False) == "KeyError: 7"
+
+
+def test_what_a_caller_knows_says_where_it_was_raised_only_when_asked() -> None:
+    error = exception.Invalid("no such zone")
+    error.__cause__ = rpc.RemoteError("nova.exception.Invalid", "no such zone", REMOTE)
+    assert manage._words(error, False) == "no such zone"
+    assert REMOTE.rstrip() in manage._words(error, True)
 
 
 def test_rpc_without_a_verb_is_a_call() -> None:

@@ -42,6 +42,28 @@ def test_the_command_gets_the_call_in_the_environment_of_the_cluster(calling: Pr
     }  # fmt: skip
 
 
+def test_what_was_called_is_completed_the_next_time(calling: Project) -> None:
+    def completed(line: str) -> list[str]:
+        words = line.split(" ")
+        calling.environ |= {
+            "_NOVAD_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+        }
+        found = calling.novad().stdout
+        del calling.environ["_NOVAD_COMPLETE"]
+        return [row.partition(",")[2] for row in found.splitlines() if row]
+
+    assert completed("novad call ") == ["web"]
+    assert completed("novad call web p") == []
+    assert calling.novad("call", "bus", "ping", "--full").stdout.count("--full") == 1
+    assert calling.novad("call", "web", "pong").returncode == 0
+    assert calling.novad("call", "web", "fail").returncode == 5
+    assert completed("novad call ") == ["web", "bus"]
+    assert completed("novad call bus ") == ["ping"]
+    assert completed("novad call web ") == ["pong"]
+
+
 def test_the_exit_code_is_the_commands_own(calling: Project) -> None:
     assert calling.novad("call", "web", "fail").returncode == 5
 

@@ -6,8 +6,10 @@ import click
 
 from novad.client.grammar import (
     Verb,
+    complete_methods,
     complete_names,
     complete_signals,
+    complete_topics,
     flag,
     option,
     seconds,
@@ -178,12 +180,13 @@ CONTROL_VERBS: tuple[Verb, ...] = (
         ),
         f"{HERE}.call:run",
         (
-            click.Argument(["topic"], metavar="TOPIC", shell_complete=complete_names),
-            click.Argument(["method"], metavar="METHOD"),
+            click.Argument(["topic"], metavar="TOPIC", shell_complete=complete_topics),
+            click.Argument(["method"], metavar="METHOD", shell_complete=complete_methods),
             click.Argument(["values"], nargs=-1, metavar="[NAME=TEXT|NAME:=JSON]..."),
             seconds("--timeout", help="how long to wait for the answer"),
             flag("--cast", help="do not wait for a result"),
             flag("--fanout", help="to every process that listens on TOPIC"),
+            flag("--full", help="the whole traceback of a method that failed"),
         ),
     ),
     Verb(

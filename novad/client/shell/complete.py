@@ -37,9 +37,12 @@ class Candidate:
 
 
 def candidates(
-    before: str, verbs: dict[str, tuple[Verb, tuple[str, ...]]], processes: Sequence[dict[str, Any]]
+    before: str,
+    verbs: dict[str, tuple[Verb, tuple[str, ...]]],
+    processes: Sequence[dict[str, Any]],
+    calls: Sequence[tuple[str, str]] = (),
 ) -> tuple[str, list[Candidate]]:
-    """The word that is being typed, and what could complete it."""
+    """The word that is being typed, and what could complete it. `calls` are (topic, method) known from before."""
     words = before.split()
     word = "" if not words or before[-1].isspace() else words.pop()
     while words[:1] in (["watch"], ["novad"]):
@@ -50,6 +53,8 @@ def candidates(
     elif words[0] == "set":
         found = [Candidate("follow", "live log lines above the prompt"), Candidate("toolbar")]
         found += service_candidates("set", processes)
+    elif words[0] == "call" and not word.startswith("-") and len(words) < 3:
+        found = call_candidates(words[1:], processes, calls)
     elif words[0] in verbs:
         found = argument_candidates(verbs[words[0]][0], words[1:], word, verbs, processes)
     else:
@@ -98,6 +103,17 @@ def argument_candidates(
     if argument.name == "verb_name":
         return [Candidate(name, row[0].help.split(". ")[0]) for name, row in verbs.items()]
     return choices(argument)
+
+
+def call_candidates(
+    words: list[str], processes: Sequence[dict[str, Any]], calls: Sequence[tuple[str, str]]
+) -> list[Candidate]:
+    """Topics: those called before, then services. Methods: those called on the topic before."""
+    if words:
+        return [Candidate(method) for topic, method in calls if topic == words[0]]
+    called = dict.fromkeys(topic for topic, _ in calls)
+    services = [item for item in service_candidates("call", processes) if item.text not in called]
+    return [*(Candidate(topic, "called before") for topic in called), *services]
 
 
 def position(words: list[str], options: list[click.Option]) -> int:

@@ -25,6 +25,7 @@ from prompt_toolkit.styles import Style
 
 from novad import __version__
 from novad.client.app import App
+from novad.client.calls import known_calls
 from novad.client.commands import VERBS
 from novad.client.grammar import Verb
 from novad.client.private import private_directory, private_file
@@ -64,14 +65,15 @@ class History(FileHistory):
 
 
 class ShellCompleter(Completer):
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, app: App, watcher: Watcher) -> None:
+        self._app = app
         self._watcher = watcher
         self._verbs: dict[str, tuple[Verb, tuple[str, ...]]] = {verb.name: (verb, ()) for verb in VERBS}
         self._verbs |= {name: (verb, prefix) for verb in VERBS for name, prefix in verb.aliases.items()}
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         processes = list((self._watcher.processes or {}).values())
-        word, found = candidates(document.text_before_cursor, self._verbs, processes)
+        word, found = candidates(document.text_before_cursor, self._verbs, processes, known_calls(self._app))
         for item in found:
             yield Completion(item.text, -len(word), display_meta=item.meta)
 
@@ -83,7 +85,7 @@ class Shell:
         self.watcher = Watcher(self.place, self._changed, self._lines)
         self.session: PromptSession[str] = PromptSession(
             history=self._history(),
-            completer=ShellCompleter(self.watcher),
+            completer=ShellCompleter(app, self.watcher),
             complete_while_typing=False,
             auto_suggest=AutoSuggestFromHistory(),
             key_bindings=self._keys(),

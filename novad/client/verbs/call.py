@@ -1,7 +1,8 @@
 """`novad call TOPIC METHOD k=v k:=json`: an RPC, by the command that nova.toml names in `[novad] call`.
 
-novad speaks no RPC itself. The command gets TOPIC METHOD and the values as they are written, with --timeout, --cast and
---fanout where they are given, in the directory and the environment of the cluster; its exit code is the answer.
+novad speaks no RPC itself. The command gets TOPIC METHOD and the values as they are written, with --timeout, --cast,
+--fanout and --full where they are given, in the directory and the environment of the cluster; its exit code is the
+answer. What was called once is completed the next time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import time
 
 from novad.client.app import App
+from novad.client.calls import remember
 from novad.client.owned import addresses
 from novad.core.errors import NovadError, UsageError
 from novad.core.spec import Cluster, cluster_from_json
@@ -21,7 +23,14 @@ GRACE_S = 3.0
 
 
 def run(
-    app: App, topic: str, method: str, values: tuple[str, ...], timeout: float | None, cast: bool, fanout: bool
+    app: App,
+    topic: str,
+    method: str,
+    values: tuple[str, ...],
+    timeout: float | None,
+    cast: bool,
+    fanout: bool,
+    full: bool,
 ) -> int:
     if cast and fanout:
         raise UsageError("--cast and --fanout exclude one another", "--fanout reaches every process of the topic")
@@ -33,9 +42,12 @@ def run(
             f"{app.config_name()} names no command for calls", '[novad] call = ["nova-manage", "rpc"]'
         )
     words = [*cluster.call, topic, method, *values]
-    words += [*(["--cast"] if cast else []), *(["--fanout"] if fanout else [])]
+    words += [flag for flag, is_given in (("--cast", cast), ("--fanout", fanout), ("--full", full)) if is_given]
     words += [] if timeout is None else ["--timeout", f"{timeout:g}"]
-    return execute(app, words, cluster, timeout)
+    code = execute(app, words, cluster, timeout)
+    if code == 0:
+        remember(app, topic, method)
+    return code
 
 
 def loaded(app: App) -> Cluster:

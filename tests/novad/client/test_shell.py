@@ -33,6 +33,18 @@ def metas(before: str) -> dict[str, str]:
     return {item.text: item.meta for item in candidates(before, ROWS, PROCESSES)[1]}
 
 
+def test_a_call_completes_topics_and_the_methods_called_on_them_before() -> None:
+    calls = [("scheduler", "ping"), ("api", "stop"), ("scheduler", "place")]
+
+    def offered_with(before: str) -> list[str]:
+        return [item.text for item in candidates(before, ROWS, PROCESSES, calls)[1]]
+
+    assert offered_with("call ")[:3] == ["scheduler", "api", "compute"]
+    assert offered_with("call scheduler ") == ["ping", "place"]
+    assert offered_with("call scheduler pl")[:1] == ["place"]
+    assert "--fanout" in offered_with("call scheduler ping --")
+
+
 def test_the_first_word_completes_verbs_with_their_help() -> None:
     assert offered("sta")[:2] == ["status", "start"]
     assert metas("sta")["status"] == "Show the services"
