@@ -55,7 +55,6 @@ TEST_VERBS: tuple[Verb, ...] = (
         "its ports. Everything is undone, also when this command is killed.",
         (
             ("novad drill kill api", "does api come back?"),
-            ("novad drill freeze broker --hold 5s", "does everybody reconnect?"),
             ("novad drill drop-port db --hold 20s", "does anybody wait for ever?"),
         ),
         "novad.testing.drill:run",
