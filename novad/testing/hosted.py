@@ -23,18 +23,22 @@ def kind(environ: Mapping[str, str]) -> str:
 
 
 def errors(story: Story, prefix: str) -> list[str]:
-    """One `::error` a crashed service. `prefix` leads from the repository's root to the project."""
+    """One `::error` a crashed service, `::warning` where crashes are forgiven.
+
+    `prefix` leads from the repository's root to the project.
+    """
     last = {crash.name: crash for crash in (*story.start_crashes, *story.crashes)}
-    return [annotation(crash, prefix) for crash in last.values()]
+    level = "warning" if story.are_crashes_forgiven and story.code == 0 else "error"
+    return [annotation(crash, prefix, level) for crash in last.values()]
 
 
-def annotation(crash: Crash, prefix: str) -> str:
+def annotation(crash: Crash, prefix: str, level: str = "error") -> str:
     properties = {"title": f"{crash.name}: {crash.how}"}
     if crash.place is not None:
         file = f"{prefix}/{crash.place.file}" if prefix else crash.place.file
         properties = {"file": file, "line": str(crash.place.line), **properties}
     listed = ",".join(f"{key}={escaped(value, is_property=True)}" for key, value in properties.items())
-    return f"::error {listed}::{escaped(crash.message)}"
+    return f"::{level} {listed}::{escaped(crash.message)}"
 
 
 def escaped(text: str, is_property: bool = False) -> str:
@@ -56,6 +60,10 @@ def group(system: str, title: str, lines: list[str], now_s: int) -> list[str]:
     return []
 
 
+def details(title: str, text: str) -> list[str]:
+    return ["", f"<details open><summary>{title}</summary>", "", f"{FENCE}text", text, FENCE, "</details>"]
+
+
 def summary(story: Story) -> str:
     """Markdown for the summary of the step."""
     sign = "✅" if story.code == 0 else "❌"
@@ -67,6 +75,7 @@ def summary(story: Story) -> str:
     for name in story.crashed():
         crash = story.last_crash(name)
         assert crash is not None
-        title = f"<details open><summary>{name}: {crash.how}</summary>"
-        lines += ["", title, "", f"{FENCE}text", crash.why, FENCE, "</details>"]
+        lines += details(f"{name}: {crash.how}", crash.why)
+    for name, text in story.unready.items():
+        lines += details(f"{name} did not get ready", text)
     return "\n".join(lines) + "\n"

@@ -21,9 +21,13 @@ def junit(story: Story, tails: Mapping[str, str]) -> str:
         began = case(suite, "start", name, ready_s.get(name))
         if name in story.unready:
             failure(began, "did not get ready", story.unready[name])
+        elif name in story.slower:
+            failure(began, "slower start", story.slower[name])
         ran = case(suite, "run", name)
         crash = story.last_crash(name)
-        if crash is not None:
+        if crash is not None and story.are_crashes_forgiven:
+            ElementTree.SubElement(ran, "system-err").text = legal(crash.why)
+        elif crash is not None:
             failure(ran, f"{crash.how}: {crash.message}", crash.why)
         if tails.get(name):
             ElementTree.SubElement(ran, "system-out").text = legal(tails[name])

@@ -51,7 +51,7 @@ def write_directory(story: Story, directory: Path, tails: dict[str, str]) -> Non
         "schema": 1, "code": story.code, "verdict": story.verdict, "took_s": round(story.took_s, 3),
         "command": list(story.command), "command_code": story.command_code, "processes": story.rows,
         "crashes": [asdict(crash) for crash in story.crashes], "survivors": story.survivors, "leaks": story.leaks,
-        "slower": story.slower,
+        "slower": list(story.slower.values()),
     }  # fmt: skip
     (directory / "status.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 

@@ -100,6 +100,7 @@ class Run:
             began_at = time.time()
             self.owned = owned.start(project, owned.fresh_namespace(), self._compile, (self.token,))
             self.story = Story(self.owned.cluster, self.options.command, began_at)
+            self.story.are_crashes_forgiven = not self.options.fail_on_crash
             return self._live()
         finally:
             if self.gate:
@@ -118,6 +119,7 @@ class Run:
             self.app.terminal.err(f"error: {story.verdict}; everything is ended")
         except SystemExit as ended:
             story.code = int(ended.code or 0)
+            self.app.terminal.err("error: interrupted")
             raise
         finally:
             self._finish()
@@ -265,7 +267,8 @@ class Run:
             self.app.terminal.err(f"\n{crash.why}")
         if not story.crashes:
             return
-        self.app.terminal.err(f"error: crashed, and nobody asked for it: {', '.join(story.crashed())}")
+        word = "warning" if story.are_crashes_forgiven else "error"
+        self.app.terminal.err(f"{word}: crashed, and nobody asked for it: {', '.join(story.crashed())}")
         self._hint_at_order([crash.name for crash in story.crashes if not crash.was_ready])
         if story.code == 0 and self.options.fail_on_crash:
             story.code, story.verdict = FAILED, f"{', '.join(story.crashed())} crashed"
@@ -279,11 +282,12 @@ class Run:
         commit = ledger.commit_of(self.owned.place.dir)
         now, past = ledger.Entry(commit, story.began_at, story.cluster.profile, ready_s), ledger.read(folder)
         ledger.add(folder, past, now)
-        story.slower = [str(item) for item in ledger.regressions(past, now, ledger.share(asked))]
-        for text in story.slower:
+        found = ledger.regressions(past, now, ledger.share(asked))
+        story.slower = {item.name: str(item) for item in found}
+        for text in story.slower.values():
             self.app.terminal.err(f"error: slower start: {text}")
         if story.slower and story.code == 0:
-            story.code, story.verdict = FAILED, f"slower start: {'; '.join(story.slower)}"
+            story.code, story.verdict = FAILED, f"slower start: {'; '.join(story.slower.values())}"
 
     def _crash(self, entry: dict[str, Any], item: dict[str, Any]) -> Crash:
         why = "\n".join(report(self.app, entry, self.story.rows, CRASH_LINES))

@@ -56,7 +56,9 @@ class Story:
     unready: dict[str, str] = field(default_factory=dict)
     survivors: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
-    slower: list[str] = field(default_factory=list)
+    # Name -> how much.
+    slower: dict[str, str] = field(default_factory=dict)
+    are_crashes_forgiven: bool = False
     changes: list[Change] = field(default_factory=list)
     command_at: float | None = None
     command_code: int | None = None

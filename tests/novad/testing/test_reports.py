@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def steady(text: str, site: Site) -> str:
         (r"\d\d:\d\d:\d\d", "CLOCK"),
         (r"\b\d+(\.\d+)? ?s\b", "TIME"),
         (r"^\d\d\.\d", "TT.T"),
+        (r"[(][+]\d+ %[)]", "(+N %)"),
         (r"pid \d+", "pid N"),
         (r"process \d+", "process N"),
         (r" \(critical: .*?\)", ""),
@@ -64,55 +66,63 @@ def without_progress(text: str) -> str:
     return "".join(f"{line}\n" for line in text.splitlines() if not line.startswith("TT.T"))
 
 
-@pytest.mark.parametrize(
-    ("trouble", "command", "code"),
-    [("none", "exit 0", 0), ("none", "exit 7", 7), ("crash", CRASH, 1), ("start", "exit 0", 125)],
-    ids=["good", "command", "crash", "start"],
+@dataclass(frozen=True)
+class Outcome:
+    """A run of the sample: what it is like, and the cases that fail in its JUnit report, `CMD` for the command's."""
+
+    id: str
+    code: int
+    failed: tuple[tuple[str, str], ...] = ()
+    command: str = "exit 0"
+    trouble: str = "none"
+    flags: tuple[str, ...] = ()
+    crashes: int = 0
+
+
+LEAVE = "touch $TMPDIR/left; setsid sleep 1000 <&- >&- 2>&- &"
+STOPPED = (("novad.stop", "everything is gone"),)
+OUTCOMES = (
+    Outcome("good", 0),
+    Outcome("command", 7, (("novad.command", "CMD"),), "exit 7"),
+    Outcome("crash", 1, (("novad.run", "flaky"),), CRASH, "crash", crashes=1),
+    Outcome("forgiven", 0, (), CRASH, "crash", ("--no-fail-on-crash",), crashes=1),
+    Outcome("flaky", 1, (("novad.run", "flaky"),), trouble="once", crashes=1),
+    Outcome("start", 125, (("novad.start", "flaky"),), trouble="start"),
+    Outcome("timeout", 124, (("novad.command", "CMD"),), "sleep 1000", flags=("--timeout", "6s")),
+    Outcome("interrupted", 143, (("novad.command", "CMD"),), "kill -TERM $PPID; sleep 1000"),
+    Outcome("leak", 1, STOPPED, LEAVE, flags=("--fail-on-leak",)),
+    Outcome("slower", 1, (("novad.start", "flaky"),), trouble="slow", flags=("--max-ready-regression", "30%")),
 )
-def test_each_outcome_of_the_sample_is_told(
-    sample: Site, request: pytest.FixtureRequest, trouble: str, command: str, code: int
-) -> None:
-    name = request.node.callspec.id
-    words = ["--report", "out", "--junit", "out/junit.xml", "--", "sh", "-c", f"{command} >/dev/null"]
-    found, out, err = sample.run(*words, TROUBLE=trouble, **GITHUB)
-    assert found == code, err
-    golden(f"{name}-err.txt", without_progress(steady(err.replace(CRASH, "CRASH"), sample)))
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: outcome.id)
+def test_each_outcome_of_the_sample_is_told(sample: Site, outcome: Outcome) -> None:
+    past = {"commit": "an earlier one", "at": 0.0, "profile": "", "ready_s": {"flaky": 0.01, "store": 1000.0}}
+    (sample.folder / ".novad").mkdir(mode=0o700)
+    (sample.folder / ".novad" / "ready.jsonl").write_text(json.dumps(past) + "\n")
+    command = f"{outcome.command} >/dev/null" if outcome.id != "leak" else outcome.command
+    words = ["--report", "out", "--junit", "out/junit.xml", *outcome.flags, "--", "sh", "-c", command]
+    found, out, err = sample.run(*words, TROUBLE=outcome.trouble, **GITHUB)
+    assert found == outcome.code, err
+    golden(f"{outcome.id}-err.txt", without_progress(steady(err.replace(CRASH, "CRASH"), sample)))
     told = [line for line in out.splitlines() if line.startswith("::")]
     golden(
-        f"{name}-github.txt", "".join(f"{re.sub(r'[(][0-9]+ lines[)]', '(N lines)', line)}\n" for line in told)
+        f"{outcome.id}-github.txt",
+        "".join(f"{re.sub(r'[(][0-9]+ lines[)]', '(N lines)', line)}\n" for line in told),
     )
     page = (sample.folder / "out" / "index.html").read_text()
     assert "nobody-may-read-this" not in page
     assert "API_TOKEN" in page
-    assert ("KeyError" in page) == (name == "crash")
+    assert ("KeyError" in page) == (outcome.trouble == "crash")
     assert "<svg" in page
     document = json.loads((sample.folder / "out" / "status.json").read_text())
-    assert (document["code"], len(document["crashes"])) == (code, int(name == "crash"))
+    assert (document["code"], len(document["crashes"])) == (outcome.code, outcome.crashes)
     assert (sample.folder / "out" / "flaky.log").exists()
     cases = ElementTree.parse(sample.folder / "out" / "junit.xml").iter("testcase")
     failed = {(case.get("classname"), case.get("name")) for case in cases if case.find("failure") is not None}
-    expected = {
-        "good": set(),
-        "command": {("novad.command", f"sh -c {command} >/dev/null")},
-        "crash": {("novad.run", "flaky")},
-        "start": {("novad.start", "flaky")},
-    }
-    assert failed == expected[name]
-    assert "### " in (sample.folder / "summary.md").read_text()
-
-
-def test_a_report_is_written_when_the_time_runs_out_and_when_it_is_terminated(sample: Site) -> None:
-    code, _, err = sample.run("--timeout", "2s", "--report", "late", "--", "sleep", "1000")
-    assert code == 124, err
-    page = (sample.folder / "late" / "index.html").read_text()
-    assert "time was up" in page or "did not come up in time" in page
-    runner = sample.novad("run", "--report", "ended", "--", "sh", "-c", "echo running; sleep 1000")
-    assert runner.stdout is not None
-    assert runner.stdout.readline() == "running\n"
-    runner.terminate()
-    runner.communicate(timeout=30)
-    assert runner.returncode == 143
-    assert "interrupted" in (sample.folder / "ended" / "index.html").read_text()
+    assert failed == {(kind, name.replace("CMD", f"sh -c {command}")) for kind, name in outcome.failed}
+    golden(f"{outcome.id}-summary.md", steady((sample.folder / "summary.md").read_text(), sample))
+    assert sample.left_after(2.0) == []
 
 
 LEAKING = """

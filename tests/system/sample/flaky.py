@@ -1,8 +1,14 @@
-"""Does what TROUBLE says: `start` crashes before it is ready, `crash` crashes once when it is asked to (USR1)."""
+"""Does what TROUBLE says.
+
+`start` crashes before it is ready, `once` only in its first life, `crash` when it is asked to (USR1), `slow` takes its
+time.
+"""
 
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 TROUBLE = os.environ["TROUBLE"]
 
@@ -17,6 +23,11 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, asked)
     if TROUBLE == "start":
         raise RuntimeError("no luck today")
+    if TROUBLE == "once" and not Path("begun").exists():
+        Path("begun").touch()
+        raise RuntimeError("no luck the first time")
+    if TROUBLE == "slow":
+        time.sleep(0.5)
     print("flaky: ready", flush=True)
     while True:
         signal.pause()
