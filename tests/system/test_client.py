@@ -188,7 +188,13 @@ def test_check_shows_where_each_value_comes_from_and_hides_secrets(project: Proj
     rows = {line.split()[0]: line.split() for line in shown.splitlines() if line}
     assert rows["env.LEVEL"][1:] == ["debug", "nova.toml:12"]
     assert rows["restart"][1:] == ["on-failure", "default"]
-    assert "s3cret" not in shown
+    project.write(
+        '[services.api]\ncommand = ["sleep", "1000", "--password", "s3cret"]\nurl = "http://u:s3cret@h/"\n'
+        'ready = { exec = "true --token=s3cret" }\nhealth = { exec = ["true", "--token", "s3cret"] }\n'
+    )
+    shown += project.novad("check", "--show", "api").stdout
+    assert "true --token=***" in shown.replace("'", "")
+    assert "s3cret" not in shown + project.novad("--json", "check", "--show", "api").stdout
     assert "OF_THE_SHELL" not in shown
     assert "OF_THE_SHELL" in project.novad("-v", "check", "--show", "api").stdout
     assert project.novad("check", "--show", "apo").returncode == 4

@@ -44,7 +44,8 @@ PROJECT_VERBS: tuple[Verb, ...] = (
         "init",
         PROJECT,
         "Write a commented nova.toml into this directory. A process-compose.yaml, Procfile, supervisord.conf or "
-        "compose file that is there is carried over, and what could not be is said.",
+        "compose file that is there is carried over, and what could not be is said; without one, the console scripts "
+        "of a pyproject.toml are proposed.",
         (
             ("novad init", "from the file of another tool, or an example to start from"),
             ("novad init --from supervisord.conf", "from this file"),

@@ -65,7 +65,7 @@ def show(app: App, name: str) -> int:
 
 def masked(key: str, value: str) -> str:
     """The value of a key of nova.toml without what belongs on nobody's screen."""
-    if key == "command":
+    if key in ("command", "ready.exec", "health.exec"):
         return shlex.join(shown_words(shlex.split(value)))
     return shown(key.removeprefix("env."), value) if key.startswith("env.") else without_userinfo(value)
 

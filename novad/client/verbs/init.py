@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from novad.client.app import App
-from novad.client.carry import compose, process_compose, procfile, supervisor
+from novad.client.carry import compose, process_compose, procfile, pyproject, supervisor
 from novad.client.carry.draft import Carried, settled, toml
 from novad.client.project import FILE_NAME
 from novad.client.render.words import plural
@@ -50,6 +50,7 @@ SOURCES: tuple[tuple[str, Callable[[str, list[str]], Carried]], ...] = (
     ("supervisord.conf", lambda text, _: supervisor.read(text)),
     *((name, lambda text, _: compose.read(text)) for name in (
         "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")),
+    (pyproject.NAME, lambda text, _: pyproject.read(text)),
 )  # fmt: skip
 
 
@@ -93,7 +94,9 @@ def found_source(folder: Path, source: str | None) -> Carried | None:
         return read_source(folder / source, kind)
     for name, read in SOURCES:
         if (folder / name).is_file():
-            return read_source(folder / name, read)
+            carried = read_source(folder / name, read)
+            if carried.services or name != pyproject.NAME:  # most projects have one, and few of them scripts
+                return carried
     return None
 
 

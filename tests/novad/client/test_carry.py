@@ -222,6 +222,25 @@ def test_what_init_writes_has_no_faults_and_every_remark_is_told(
     assert checked.returncode == 0, checked.stderr
 
 
+def test_the_scripts_of_a_python_project_are_proposed_and_started_when_named(project: Project) -> None:
+    project.write(
+        '[project.scripts]\nMyServe = "a:main"\n[tool.poetry.scripts]\nsleep = "b:c"\n', "pyproject.toml"
+    )
+    done = project.novad("init")
+    assert "with 2 services from pyproject.toml" in done.stdout
+    services = tomllib.loads((project.directory / "nova.toml").read_text())["services"]
+    assert services["myserve"] == {"command": ["MyServe"], "autostart": False}
+    assert project.novad("check").returncode == 0
+    assert project.novad("up", "-d").returncode == 0
+    assert {item["state"] for item in project.processes().values()} == {"stopped"}
+
+
+@pytest.mark.parametrize("text", ["[project]\nname = 'x'\n", "project = 3\ntool = []\n"])
+def test_a_python_project_without_scripts_gets_the_example(project: Project, text: str) -> None:
+    project.write(text, "pyproject.toml")
+    assert project.novad("init").stdout == "wrote nova.toml\n"
+
+
 def test_a_procfile_runs_as_it_is(project: Project) -> None:
     project.write("web: echo port $PORT; exec sleep 1000\n", "Procfile")
     assert project.novad("init").returncode == 0
