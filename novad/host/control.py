@@ -122,7 +122,8 @@ class Connection:
         if not self.is_open or self._in_hand:
             return
         if len(self._out) > ASK_BYTES:
-            if self._requests and self._timer is None:
+            # What it has asked meanwhile is not read, so that it is not known: then it has asked.
+            if (self._requests or self._reader is None) and self._timer is None:
                 self._limit(FRAME_S)
         elif self._requests:
             self._in_hand = True
