@@ -126,6 +126,9 @@ def _is_public(cls: type, name: str) -> bool:
 class WebManager(Manager):
     """The manager of a web service."""
 
+    # Whether a page of another site may show what a GET returns, as an image for instance.
+    is_for_pages = True
+
     def wsgi_app(self) -> Callable[..., Any]:
         """The WSGI application that serves every request."""
         raise NotImplementedError(f"{type(self).__name__} has no wsgi_app()")

@@ -1,9 +1,11 @@
-"""WSGI applications: Application, Middleware and Router with Nova's names, on Werkzeug; and `/healthz`."""
+"""WSGI applications: Application, Middleware and Router with Nova's names, on Werkzeug; `/healthz`; and `Guard`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
@@ -60,6 +62,53 @@ class Router(Application):
     def respond(self, request: Request) -> Any:
         handler, values = self._map.bind_to_environ(request.environ).match()
         return handler(request, **values)
+
+
+class Guard:
+    """Refuses with 403 what a page of somebody else makes the user's browser send; programs do not notice it.
+
+    A socket on loopback is no boundary for a browser, and a signature none where the keys are those of the
+    documentation. `names`: what the service may be called, for one that is reached over loopback alone (a foreign
+    name that leads here is DNS rebinding); None: anything. `for_pages` is false for what no page has to do with.
+    """
+
+    def __init__(self, application: WSGIApp, names: Sequence[str] | None, for_pages: bool) -> None:
+        self._application = application
+        self._names = names
+        self._for_pages = for_pages
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        reason = self.objection(environ)
+        if not reason:
+            return self._application(environ, start_response)
+        body = f"{reason}\n".encode()
+        start_response("403 Forbidden", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def objection(self, environ: Mapping[str, Any]) -> str:
+        """Why a request is refused; empty where it is not."""
+        host, origin = environ.get("HTTP_HOST"), environ.get("HTTP_ORIGIN")
+        if host is not None and self._names is not None and not is_here(host, self._names):
+            return "this service is not called that; --allowed_hosts names what else it is called"
+        if origin is not None and urlsplit(origin).netloc != host:
+            return "a page of another site sent this"
+        if not self._for_pages and environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
+            return "a page of another site sent this"
+        return ""
+
+
+def is_here(host: str, names: Sequence[str]) -> bool:
+    """Whether a Host header means this machine: localhost and what is below it, an address of loopback, or a name."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name in names or name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 class Health:

@@ -18,6 +18,7 @@ from nova.running import DrainReport, Running
 
 LOG = logging.getLogger(__name__)
 FLAGS = flags.FLAGS
+flags.DEFINE_list("allowed_hosts", [], "names of a web service that listens on loopback, beside localhost")
 
 
 class WSGIService:
@@ -118,12 +119,14 @@ class WSGIService:
                 self._hook("init_host")
                 self._application = self.manager.wsgi_app()
                 self._hook("pre_start_hook")
-        application = wsgi.Health(self._application, lambda: self.state)
         sock = self._sock if self._sock is not None else wsgi.inherited_socket(self.topic)
+        host, port = self._listen_address() if sock is None else (_host_of(sock), 0)
+        names = FLAGS.allowed_hosts if wsgi.is_here(f"[{host}]" if ":" in host else host, ()) else None
+        guarded = wsgi.Guard(self._application, names, getattr(self.manager, "is_for_pages", True))
+        application = wsgi.Health(guarded, lambda: self.state)
         if sock is not None:
             self._server.start(application, sock=sock)
         else:
-            host, port = self._listen_address()
             self._server.start(application, port, host)
         LOG.info("%s listens on port %d", self.name, self.port)
         self._hook("post_start_hook")
@@ -166,6 +169,12 @@ class WSGIService:
         hook = getattr(self.manager, name, None)
         if hook is not None:
             hook()
+
+
+def _host_of(sock: Any) -> str:
+    """The address that a socket is bound to; empty for a unix socket."""
+    address = sock.getsockname()
+    return str(address[0]) if isinstance(address, tuple) else ""
 
 
 def _listen_flags(name: str) -> tuple[str, str]:

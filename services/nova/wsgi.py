@@ -22,9 +22,11 @@ from typing import Any
 from nova import green
 from nova.httpprotocol import IDLE, Limits, Protocol, end_softly
 from nova.inflight import Call
-from nova.webapp import Application, Health, Middleware, Router, StartResponse, WSGIApp
+from nova.webapp import Application, Guard, Health, Middleware, Router, StartResponse, WSGIApp, is_here
 
-__all__ = ["Application", "Health", "Limits", "Middleware", "Router", "Server", "inherited_socket"]
+__all__ = [
+    "Application", "Guard", "Health", "Limits", "Middleware", "Router", "Server", "inherited_socket", "is_here",
+]  # fmt: skip
 
 LOG = logging.getLogger(__name__)
 ACCESS = logging.getLogger("nova.wsgi.access")

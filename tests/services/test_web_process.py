@@ -305,7 +305,7 @@ def test_running_out_of_descriptors_sheds_clients_and_the_server_goes_on(folder:
         clients = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(60)]
         answered = 0
         for client in reversed(clients):
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             with contextlib.suppress(ConnectionError):
                 answered += client.recv(100).startswith((b"HTTP/1.1 200", b"HTTP/1.1 503"))
             client.close()

@@ -10,6 +10,9 @@ from nova.manager import WebManager
 class ApiManager(WebManager):
     """Holds nothing: what the API knows is in the database."""
 
+    # Its actions come by GET as well.
+    is_for_pages = False
+
     def init_host(self) -> None:
         session.sync()
         with session.begin() as s:

@@ -32,5 +32,7 @@ print("open" if connection.is_open else "cut off")
 
 
 def test_who_takes_no_answer_is_cut_off_though_its_next_question_was_not_read() -> None:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, timeout=30
+    )
     assert (done.stdout, done.stderr) == ("cut off\n", "")

@@ -152,7 +152,7 @@ def torture(site: Site, endless_bytes: int, empty_lines: int, odd_bytes: int, ta
         path.write_bytes(path.read_bytes().replace(b"0123", b"0124", 1))
     for kind in sizes:
         wanted = (site.folder / f"{kind}.sha").read_text()
-        require(_hash(folder / f"{kind}.log") == wanted, f"{kind}: the log is what was written")
+        require(sha_of_lines(folder / f"{kind}.log") == wanted, f"{kind}: the log is what was written")
     require(grown <= 20e6, f"memory +20 MB at most: {grown / 1e6:.0f} MB")
     for words in (
         ("logs", "-n", "20"),
@@ -165,7 +165,7 @@ def torture(site: Site, endless_bytes: int, empty_lines: int, odd_bytes: int, ta
     return f"{total:.0f} MB in {seconds:.1f} s, 5 kinds equal by sha256, RSS {grown / 1e6:+.1f} MB"
 
 
-def _hash(path: Path) -> str:
+def sha_of_lines(path: Path) -> str:
     """Of what the child wrote: stamps taken off, split lines joined, novad's own remarks left out."""
     sha = hashlib.sha256()
     stamped = re.compile(rb"\A[0-9T:.-]{26}Z [on] ")
