@@ -68,6 +68,10 @@ class Peer:
 
     def own_pids(self) -> list[int]:
         """The peer's own processes: all that descend from it but the children that it runs."""
+        return [pid for pid, words in self._tree() if b"bench-child" not in words.split(b"\0")[0]]
+
+    def _tree(self) -> list[tuple[int, bytes]]:
+        """The peer and all that descends from it, with their command lines."""
         assert self.process is not None
         found, queue = [], [self.process.pid]
         while queue:
@@ -78,15 +82,14 @@ class Peer:
                 queue += [int(kid) for task in threads for kid in (task / "children").read_text().split()]
             except OSError:
                 continue
-            if b"bench-child" not in words.split(b"\0")[0]:
-                found.append(pid)
+            found.append((pid, words))
         return found
 
     def end(self) -> None:
         """Kill it with everything below it."""
         if self.process is None:
             return
-        for pid in self.own_pids():
+        for pid, _ in self._tree():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
