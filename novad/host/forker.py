@@ -63,7 +63,9 @@ def main() -> None:
     for number in RESERVED:
         if number != null_fd:
             os.dup2(null_fd, number, inheritable=False)
-    job = Template(control, sys.argv[2:-1]).serve()
+    # Kept in a service too: to free it would write to a thousand small objects, and so copy their pages.
+    template = Template(control, sys.argv[2:-1])
+    job = template.serve()
     if job is not None:
         run(job)
 
