@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from novad.client import sweep
 from novad.client.machine import LISTEN, command_line, socket_inodes
 
 SHM = Path("/dev/shm")
+# __SO_ACCEPTCON of <linux/net.h>, in the flags of /proc/net/unix.
+ACCEPTS = 0x10000
 
 
 class LeakGate:
@@ -50,16 +53,20 @@ def kind_of(mode: int) -> str:
     return "directory" if stat.S_ISDIR(mode) else "file"
 
 
-def processes(token: str) -> list[str]:
-    """Living processes with `token` in their environment, each with what it listens on."""
-    return [describe(pid) for pid in sorted(sweep.members([token]))]
+def processes(token: str, owners: Mapping[int, str]) -> list[str]:
+    """Living processes with `token` in their environment, each with what it listens on and is connected to.
+
+    `owners` names the services by their ports.
+    """
+    return [describe(pid, owners) for pid in sorted(sweep.members([token]))]
 
 
-def describe(pid: int) -> str:
+def describe(pid: int, owners: Mapping[int, str]) -> str:
     folder = Path("/proc", str(pid))
     inodes = socket_inodes(folder)
     ports = [f"listens on port {port}" for inode, port in listening().items() if inode in inodes]
-    return ", ".join([f"process {pid} ({command_line(folder)})", *ports, *connections(inodes)])
+    ports += [f"listens on {path}" for inode, path in unix_listening().items() if inode in inodes]
+    return ", ".join([f"process {pid} ({command_line(folder)})", *ports, *connections(inodes, owners)])
 
 
 def listening() -> dict[str, int]:
@@ -67,12 +74,21 @@ def listening() -> dict[str, int]:
     return {row[9]: port_of(row[1]) for row in tcp_rows() if row[3] == LISTEN}
 
 
-def connections(inodes: set[str]) -> list[str]:
+def unix_listening() -> dict[str, str]:
+    """Inode -> path of every unix socket that takes connections (unix(7): `@` is an abstract name)."""
+    try:
+        rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    except OSError:
+        return {}
+    return {row[6]: row[7] for row in rows if len(row) > 7 and int(row[3], 16) & ACCEPTS}
+
+
+def connections(inodes: set[str], owners: Mapping[int, str]) -> list[str]:
     """The TCP connections among `inodes`, those to databases and brokers too."""
     established = "01"
-    return [
-        f"connected to port {port_of(row[2])}" for row in tcp_rows() if row[3] == established and row[9] in inodes
-    ]
+    found = [port_of(row[2]) for row in tcp_rows() if row[3] == established and row[9] in inodes]
+    return [f"connected to {owners[port]} (port {port})" if port in owners else f"connected to port {port}"
+            for port in found]  # fmt: skip
 
 
 def tcp_rows() -> list[list[str]]:

@@ -248,7 +248,9 @@ class Run:
             except subprocess.TimeoutExpired:
                 pass
         elif self.gate:
-            self.story.leaks += leaks.processes(self.token)
+            specs = self.owned.cluster.processes
+            owners = {port.number: spec.name for spec in specs for port in spec.ports.values()}
+            self.story.leaks += leaks.processes(self.token, owners)
         owned.end_marked(self.token)
         if child is not None:
             child.wait()

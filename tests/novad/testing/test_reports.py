@@ -96,7 +96,12 @@ OUTCOMES = (
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: outcome.id)
-def test_each_outcome_of_the_sample_is_told(sample: Site, outcome: Outcome) -> None:
+def test_each_outcome_of_the_sample_is_told(
+    sample: Site, outcome: Outcome, request: pytest.FixtureRequest
+) -> None:
+    if "--fail-on-leak" in outcome.flags:
+        request.getfixturevalue("alone_with_shared_memory")
+
     past = {"commit": "an earlier one", "at": 0.0, "profile": "", "ready_s": {"flaky": 0.01, "store": 1000.0}}
     (sample.folder / ".novad").mkdir(mode=0o700)
     (sample.folder / ".novad" / "ready.jsonl").write_text(json.dumps(past) + "\n")
@@ -123,37 +128,6 @@ def test_each_outcome_of_the_sample_is_told(sample: Site, outcome: Outcome) -> N
     assert failed == {(kind, name.replace("CMD", f"sh -c {command}")) for kind, name in outcome.failed}
     golden(f"{outcome.id}-summary.md", steady((sample.folder / "summary.md").read_text(), sample))
     assert sample.left_after(2.0) == []
-
-
-LEAKING = """
-import os, socket, subprocess, sys, tempfile
-from multiprocessing import resource_tracker, shared_memory
-memory = shared_memory.SharedMemory(create=True, size=10)
-resource_tracker.unregister(memory._name, "shared_memory")
-open(os.path.join(tempfile.gettempdir(), "left.txt"), "w").close()
-socket.socket(socket.AF_UNIX).bind(os.path.join(tempfile.gettempdir(), "left.sock"))
-code = "import socket, sys, time; s = socket.create_server(('127.0.0.1', 0)); print(1, flush=True); time.sleep(1000)"
-child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
-child.stdout.readline()
-print(memory._name)
-"""
-
-
-def test_what_is_left_behind_is_named_and_fails_the_run(sample: Site) -> None:
-    sample.write(LEAKING, "leaking.py")
-    code, out, err = sample.run("--fail-on-leak", "--", sys.executable, "leaking.py")
-    (Path("/dev/shm") / out.strip().lstrip("/")).unlink()
-    assert code == 1, err
-    for said in (
-        "listens on port",
-        "file left.txt in $TMPDIR",
-        "unix socket left.sock in $TMPDIR",
-        "shared memory",
-    ):
-        assert said in err
-    assert sample.left_after(2) == []
-    code, out, err = sample.run("--fail-on-leak", "--", "true")
-    assert code == 0, err
 
 
 def crash(**more: object) -> Crash:
