@@ -53,7 +53,8 @@ def manual(key: str) -> str:
     if matching:
         return "\n\n".join(_entry(*entries[name]) for name in matching)
     known = {part for name in entries for part in (name, name.removeprefix("services.NAME."))}
-    raise UsageError(f"nova.toml has no key `{key}`", *did_you_mean(key, sorted(known)))
+    hint = did_you_mean(key, sorted(known)) or ("novad check --schema lists all keys",)
+    raise UsageError(f"nova.toml has no key `{key}`", *hint)
 
 
 def _readings(parts: list[str]) -> Iterator[str]:

@@ -202,6 +202,7 @@ def test_check_shows_where_each_value_comes_from_and_hides_secrets(project: Proj
 
 def test_check_explains_keys_and_gives_editors_a_schema(project: Project) -> None:
     project.write(TWO)
+    assert "novad check --schema lists all keys" in project.novad("check", "--explain", "zzz").stderr
     assert "services to wait for" in project.novad("check", "--explain", "after").stdout
     assert json.loads(project.novad("check", "--schema").stdout)["title"] == "nova.toml"
     wrong = project.novad("check", "--explain", "afer")

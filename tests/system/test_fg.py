@@ -278,4 +278,4 @@ def test_several_replicas_are_too_many(project: Project) -> None:
     assert project.novad("up", "-d").returncode == 0
     done = project.novad("fg", "api")
     assert done.returncode == 2
-    assert "novad fg api.1" in done.stderr
+    assert done.stderr == "error: fg takes one process, not 2: api.1, api.2\nhint: novad fg api.1\n"

@@ -16,7 +16,7 @@ from novad.client.job import CannotExecute, Command, Job, lent_terminal, own_ter
 from novad.client.link import Link
 from novad.client.render.words import exit_words, signal_name
 from novad.client.tee import Tee
-from novad.core.errors import NotRunning, NovadError
+from novad.core.errors import NotRunning, NovadError, UsageError
 
 # Of the caller's terminal, not of the cluster: without them a debugger draws for another screen.
 OF_TERMINAL = ("TERM", "COLORTERM", "TERM_PROGRAM", "LS_COLORS", "LANG", "LC_ALL", "LC_CTYPE")
@@ -27,7 +27,7 @@ def run(app: App, name: str, pdb: bool, log: bool, arguments: tuple[str, ...]) -
     place = os.ttyname(0).removeprefix("/dev/") if os.isatty(0) else f"pid {os.getpid()}"
     link = app.link()
     with link:
-        state = link.request("status", names=[name], usage=False)["processes"][0]["state"]
+        state = the_one(link.request("status", names=[name], usage=False)["processes"])["state"]
         if pdb:
             # What cannot be debugged is found out before anything is stopped.
             check_debuggable(app, link, name)
@@ -39,6 +39,14 @@ def run(app: App, name: str, pdb: bool, log: bool, arguments: tuple[str, ...]) -
     app.terminal.note(farewell(app, held["name"], status, link))
     code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
+
+
+def the_one(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The only process that was named. Raises `UsageError`."""
+    if len(rows) != 1:
+        names = [row["name"] for row in rows]
+        raise UsageError(f"fg takes one process, not {len(names)}: {', '.join(names)}", f"novad fg {names[0]}")
+    return rows[0]
 
 
 def check_debuggable(app: App, link: Link, name: str) -> None:
