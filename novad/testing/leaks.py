@@ -7,9 +7,11 @@ directory that the run has to itself, and shared memory counts only where no liv
 from __future__ import annotations
 
 import os
+import select
 import stat
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from novad.client import sweep
@@ -18,6 +20,8 @@ from novad.client.machine import LISTEN, command_line, socket_inodes
 SHM = Path("/dev/shm")
 # __SO_ACCEPTCON of <linux/net.h>, in the flags of /proc/net/unix.
 ACCEPTS = 0x10000
+# What ends when its parent does (the resource tracker of multiprocessing) is a moment late, and no leak.
+ENDING_S = 0.5
 
 
 class LeakGate:
@@ -58,7 +62,20 @@ def processes(token: str, owners: Mapping[int, str]) -> list[str]:
 
     `owners` names the services by their ports.
     """
+    end_by_themselves(sweep.members([token]), ENDING_S)
     return [describe(pid, owners) for pid in sorted(sweep.members([token]))]
+
+
+def end_by_themselves(pids: Iterable[int], seconds: float) -> None:
+    """Returns when all are gone, at the latest after `seconds`."""
+    until_s = time.monotonic() + seconds
+    for pid in pids:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        select.select([pidfd], [], [], max(0.0, until_s - time.monotonic()))
+        os.close(pidfd)
 
 
 def describe(pid: int, owners: Mapping[int, str]) -> str:
