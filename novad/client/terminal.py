@@ -45,6 +45,7 @@ class Terminal:
         self._is_line_open = False
         self.out_is_terminal = is_terminal(sys.stdout)
         self.err_is_terminal = is_terminal(sys.stderr)
+        self.can_draw = self.out_is_terminal and environ.get("TERM") != "dumb"
         self.can_repaint = self.err_is_terminal and environ.get("TERM") != "dumb"
         self.paint = Paint(wants_colour(color, environ, self.out_is_terminal))
         self.err_paint = Paint(wants_colour(color, environ, self.err_is_terminal))

@@ -162,6 +162,21 @@ def test_a_watched_status_repaints_at_each_change_and_q_leaves(project: Project)
     assert watched.exitstatus == 0
 
 
+def test_a_dumb_terminal_gets_no_escape_sequence(project: Project) -> None:
+    project.write(SLEEPING)
+    project.environ |= {"TERM": "dumb"}
+    up = project.terminal("up")
+    up.expect("2 ready")
+    told = up.before
+    watch = project.terminal("status", "-w")
+    watch.expect(pexpect.EOF)
+    assert watch.wait() == 2
+    assert "needs a terminal whose cursor can be moved" in watch.before
+    up.sendintr()
+    up.expect(pexpect.EOF)
+    assert "\x1b" not in told + watch.before + up.before
+
+
 def test_the_shell_completes_runs_and_survives_the_end_of_the_daemon(project: Project) -> None:
     project.write("[novad]\nname = 'shop'\n" + SLEEPING)
     assert project.novad("up", "-d").returncode == 0

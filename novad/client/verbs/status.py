@@ -149,8 +149,10 @@ def all_well(processes: list[dict[str, Any]]) -> bool:
 def watch_table(app: App, link: Link, names: tuple[str, ...], columns: tuple[str, ...]) -> int:
     """Repaints on every event, and every two seconds for the numbers, until q or Ctrl-C."""
     terminal = app.terminal
-    if not terminal.out_is_terminal:
-        raise UsageError("status -w needs a terminal", "novad status --json, or novad logs -f")
+    if not terminal.can_draw:
+        raise UsageError(
+            "status -w needs a terminal whose cursor can be moved", "novad status --json, or novad logs -f"
+        )
     from novad.client.keyboard import Keyboard
 
     link.request("subscribe", states=True, lines=None)
