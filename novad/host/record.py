@@ -21,11 +21,13 @@ from novad.host.disk import Disk
 
 CLUSTER = "cluster.json"
 BLOCK_BYTES = 4096
+# What is being written has this after its name until it is whole.
+FRESH = ".new"
 
 
 def write_json(path: str, value: Any) -> None:
     """Replace `path` as a whole: a reader sees the old value or the new one. Raises `OSError`."""
-    fresh = f"{path}.new"
+    fresh = f"{path}{FRESH}"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         data = json.dumps(value, separators=(",", ":")).encode()
@@ -135,6 +137,8 @@ class Records:
             except OSError:
                 pass
         _unlink(self._cluster)
+        # A novad that was killed while it wrote the definition has left a half one.
+        _unlink(f"{self._cluster}{FRESH}")
 
 
 def _write_record(path: str, item: Record) -> None:

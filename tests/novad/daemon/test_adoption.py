@@ -39,6 +39,15 @@ def test_a_new_daemon_adopts_what_runs_and_restarts_nothing(daemon: Any) -> None
     assert {row["note"] for row in after.values()} == {"adopted"}
 
 
+def test_a_definition_that_a_killed_novad_has_half_written_is_gone_after_down(daemon: Any) -> None:
+    client = daemon.up(daemon.spec("a", *SLEEP))
+    with open(f"{daemon.place.run_dir}/cluster.json.new", "w") as file:
+        file.write('{"boot')
+    client.ask("down")
+    assert daemon.process.wait(10) == 0
+    assert not os.path.exists(daemon.place.run_dir)
+
+
 def test_an_adopted_child_that_dies_is_replaced_and_its_exit_code_known(
     daemon: Any, eventually: Eventually
 ) -> None:
