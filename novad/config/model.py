@@ -196,7 +196,10 @@ class Service(Table):
     )
     autostart: Boolean = Field(default=True, description="false: started only when it is named or needed.")
     backoff: Backoff = Field(default_factory=Backoff, description="The delay of restarts.")
-    give_up_after: Positive = Field(default=5, description="This many failures in a row make it failed.")
+    give_up_after: Positive = Field(
+        default=5,
+        description="This many failures in a row make it failed; a machine without room for one more process is none.",
+    )
     stop: Stop = Field(default_factory=Stop, description="How it is stopped: signal, timeout.")
     signals: Signals = Field(default_factory=Signals, description="Signals by meaning: reload.")
     ports: dict[str, PortRequest] = Field(

@@ -228,6 +228,10 @@ def _spawn_failed(process: Process, event: SpawnFailed, now_s: float, jitter: fl
     process = replace(process, exit=ended, pid=None)
     if event.permanent and process.purpose == "":
         return enter(process, "failed", now_s, event.error), ()
+    if event.shortage and process.state == "starting" and process.seat is None:
+        # Nothing of it has run, so nothing of it has failed: whatever the policy, it is tried until there is room.
+        process = replace(process, spec=process.next_spec or process.spec, next_spec=None)
+        return arm(enter(process, "backoff", now_s, event.error), retry=now_s + restart.shortage_s(jitter)), ()
     return _settle(process, now_s, jitter)
 
 

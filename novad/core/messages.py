@@ -71,11 +71,13 @@ class Spawned:
 
 @dataclass(frozen=True, slots=True)
 class SpawnFailed:
-    """`permanent` where trying again cannot help (no such file, not executable)."""
+    """`permanent` where trying again cannot help (no such file, not executable); `shortage` where the machine has no
+    room for it now (processes, memory, descriptors), which is not the fault of what was to be started."""
 
     incarnation: int
     error: str
     permanent: bool
+    shortage: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from novad.core.spec import Backoff
 
 JITTER = 0.1
+# How soon a start is tried again for which the machine had no room: as long as that takes, it costs next to nothing.
+SHORTAGE_S = 1.0
 
 # A service that says "do not restart me" (daemontools: 100 = you are wrong, 111 = the system failed).
 EXIT_PERMANENT = 100
@@ -25,3 +27,8 @@ def delay_s(backoff: Backoff, failures: int, jitter: float) -> float:
     # The exponent is bounded so that a large count cannot overflow a float.
     grown = backoff.min_s * 2.0 ** min(failures - 2, 64)
     return min(grown, backoff.max_s) * (1.0 + JITTER * jitter)
+
+
+def shortage_s(jitter: float) -> float:
+    """Seconds before a start is tried again for which the machine had no process, memory or descriptor."""
+    return SHORTAGE_S * (1.0 + JITTER * jitter)

@@ -38,7 +38,7 @@ from novad.daemon.watching import Reports, Watching
 from novad.host import proc
 from novad.host.child import Child, Children, Hooks
 from novad.host.disk import Disk
-from novad.host.launch import Command, SpawnError, spawn
+from novad.host.launch import SHORTAGE, Command, SpawnError, spawn
 from novad.host.output import Output
 from novad.host.ports import Busy, Ports
 from novad.host.probe import Surroundings
@@ -145,7 +145,7 @@ class Effects:
             self.outputs[spec.name].end()
             self.ports.hold(spec)
             said = f"cannot prepare its start: {error.strerror}: {error.filename or 'descriptors'}"
-            failure = SpawnFailed(incarnation, said, False)
+            failure = SpawnFailed(incarnation, said, False, error.errno in SHORTAGE)
         if failure is not None:
             birth.close()
             return failure
@@ -186,7 +186,7 @@ class Effects:
         except SpawnError as error:
             self.outputs[birth.spec.name].end()
             self.ports.hold(birth.spec)
-            return SpawnFailed(birth.incarnation, error.message, error.permanent)
+            return SpawnFailed(birth.incarnation, error.message, error.permanent, error.shortage)
         finally:
             birth.close()
 

@@ -43,15 +43,18 @@ class Command:
 
 
 class SpawnError(Exception):
-    """The command did not start. `permanent`: trying again cannot help until somebody changes something."""
+    """The command did not start. `permanent`: trying again cannot help until somebody changes something; `shortage`:
+    it is the machine that has no room for it now."""
 
-    def __init__(self, message: str, permanent: bool) -> None:
+    def __init__(self, message: str, permanent: bool, shortage: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.permanent = permanent
+        self.shortage = shortage
 
 
-TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.EINTR}
+SHORTAGE = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+TEMPORARY = {*SHORTAGE, errno.ETXTBSY, errno.EINTR}
 
 
 def spawn(command: Command) -> int:
@@ -60,7 +63,8 @@ def spawn(command: Command) -> int:
         with _soft_limits(command.limits), _under_numbers(_places(command)):
             child = _popen(command)
     except OSError as error:
-        raise SpawnError(_explain(command, error), error.errno not in TEMPORARY) from error
+        permanent, shortage = error.errno not in TEMPORARY, error.errno in SHORTAGE
+        raise SpawnError(_explain(command, error), permanent, shortage) from error
     except ValueError as error:
         # An embedded NUL, or a limit above the hard one.
         raise SpawnError(f"cannot start {command.argv[0]!r}: {error}", True) from error

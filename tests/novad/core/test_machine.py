@@ -238,7 +238,25 @@ def test_stop_in_backoff_takes_effect_at_once() -> None:
 
 def test_a_start_that_cannot_heal_does_not_loop_and_one_that_can_backs_off() -> None:
     assert Play()(Start(), Released(), SpawnFailed(1, "no such file", True)).state == "failed"
-    assert Play()(Start(), Released(), SpawnFailed(1, "too many open files", False)).state == "waiting"
+    assert Play()(Start(), Released(), SpawnFailed(1, "text file busy", False)).state == "waiting"
+
+
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, restart="no"), replace(SPEC, oneshot=True)])
+def test_a_start_for_which_the_machine_has_no_room_is_tried_every_second_and_never_counts(
+    spec: ProcessSpec,
+) -> None:
+    play = Play(spec)(Start())
+    for incarnation in range(1, 31):
+        play(Released(), SpawnFailed(incarnation, "resource temporarily unavailable", False, shortage=True))
+        assert (play.state, play.process.failures, play.process.restarts) == ("backoff", 0, 0)
+        assert play.after(1.1).state == "waiting"
+    assert play(Released(), Spawned(31, 10)).state == "starting"
+
+
+def test_a_stop_takes_back_a_start_for_which_there_is_no_room() -> None:
+    failed = SpawnFailed(1, "x", False, shortage=True)
+    assert Play()(Start(), Released(), failed, Stop()).state == "stopped"
+    assert Play()(Start(), Released(), Stop(), failed).state == "stopped"
 
 
 def test_a_failed_process_is_armed_again_by_start_and_restart() -> None:
@@ -362,6 +380,7 @@ def alphabet(incarnation: int) -> list[Event]:
     for inc in {incarnation, max(incarnation - 1, 0)}:
         events += [
             Spawned(inc, 10 + inc), SpawnFailed(inc, "x", True), SpawnFailed(inc, "x", False), Ready(inc),
+            SpawnFailed(inc, "x", False, True),
             Exited(inc, 0, None), Exited(inc, 1, None), Exited(inc, None, 9, True), TreeGone(inc), Pinged(inc),
             WatchdogSet(inc, 3.0), Extended(inc, 1.0), Said(inc, "x"), Unhealthy(inc, "x"),
         ]  # fmt: skip

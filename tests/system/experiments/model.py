@@ -73,7 +73,7 @@ class World:
                 require(tree is None, f"I1: {name} is spawned while {tree} is alive")
                 roll = self._dice.random()
                 if roll < 0.1:
-                    return m.SpawnFailed(incarnation, "no", roll < 0.03)
+                    return m.SpawnFailed(incarnation, "no", roll < 0.03, roll > 0.06)
                 self.trees[name] = Tree(incarnation, True, self._dice.choice([0, 0, 2]))
                 # A few pids for all, so that numbers come again.
                 return m.Spawned(incarnation, self._dice.randrange(300, 304))
@@ -229,9 +229,10 @@ def _events(process: Process) -> Iterable[m.Event]:
     for number in (process.incarnation, process.incarnation - 1):
         yield from (
             m.Spawned(number, 300), m.SpawnFailed(number, "no", True), m.SpawnFailed(number, "no", False),
-            m.Ready(number), m.Exited(number, 0, None), m.Exited(number, 1, None), m.Exited(number, 100, None),
-            m.Exited(number, None, 9, True), m.TreeGone(number), m.Unhealthy(number, "ill"), m.Pinged(number),
-            m.WatchdogSet(number, 1.0), m.Extended(number, 1.0), m.Said(number, "x"),
+            m.SpawnFailed(number, "no", False, True), m.Ready(number), m.Exited(number, 0, None),
+            m.Exited(number, 1, None), m.Exited(number, 100, None), m.Exited(number, None, 9, True),
+            m.TreeGone(number), m.Unhealthy(number, "ill"), m.Pinged(number), m.WatchdogSet(number, 1.0),
+            m.Extended(number, 1.0), m.Said(number, "x"),
         )  # fmt: skip
 
 
