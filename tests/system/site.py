@@ -20,12 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from novad.core.place import place
-from novad.core.spec import Backoff, Cluster, ProcessSpec, to_json
+from novad.core.spec import Backoff, Cluster, ProcessSpec, Python, to_json
 from tests.novad.daemon.running import Client, Running
 from tests.system import oracle
 from tests.system.oracle import Seen
 
 RING = 'echo "$VICTIM $$" >> "$BELL"; '
+# As a module: what a shell does otherwise.
+RINGER = """
+import os, time
+with open(os.environ["BELL"], "a") as bell:
+    bell.write(f"{os.environ['VICTIM']} {os.getpid()}\\n")
+time.sleep(600)
+"""
 # Restarts at once for ever: for experiments in which a death is the harness's doing.
 UNTIRING: Mapping[str, Any] = {
     "start_s": 0.0, "backoff": Backoff(0.01, 0.01, 0.0), "give_up_after": 1_000_000, "restart": "always",
@@ -139,6 +146,11 @@ class Site:
     def shell(self, name: str, script: str, **fields: Any) -> ProcessSpec:
         """Rings and goes on with `script`."""
         return self.spec(name, "/bin/sh", "-c", RING + script, **fields)
+
+    def preloaded(self, name: str, **fields: Any) -> ProcessSpec:
+        """Rings and sleeps, in Python; forked from a template where the cluster has something to `preload`."""
+        (self.folder / "ringer.py").write_text(RINGER)
+        return self.spec(name, sys.executable, "-m", "ringer", python=Python("ringer"), **fields)
 
     # -- the command
 

@@ -1,7 +1,8 @@
-"""No descriptors left, no room left: novad goes on, and says what it could not do."""
+"""No descriptors left, no processes left, no room left: novad goes on, and says what it could not do."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -13,10 +14,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from tests.novad.daemon.running import Client
 from tests.system import oracle
-from tests.system.board import Skip, experiment, require, until
+from tests.system.board import Skip, experiment, quantile, require, spread_ms, until
 from tests.system.site import UNTIRING, Site
+from tests.system.tracing import tampered
 
 
 @experiment(
@@ -69,6 +73,75 @@ def _connect(site: Site) -> socket.socket:
         # The backlog is full: novad sheds, which is its right.
         pass
     return sock
+
+
+# Whichever the C library takes for a fork, and what it falls back to.
+FORKS = ("vfork", "fork", "clone", "clone3")
+
+
+@experiment(
+    "R12",
+    "nothing can be forked while ten children die, two of them preloaded",
+    short={"seconds": 6.0, "answer_s": 0.5, "back_s": 3.0},
+    full={"seconds": 20.0, "answer_s": 0.1, "back_s": 2.0},
+    controls={
+        "a service that is not restarted": {"seconds": 1.0, "fields": {"restart": "no"}},
+        "a death that nobody caused": {"seconds": 1.0, "extra": 1},
+    },
+)
+def no_processes(
+    site: Site, seconds: float, answer_s: float, back_s: float, fields: Any = None, extra: int = 0
+) -> str:
+    """With the restart policy that a service has by default. A fork fails in turn with EAGAIN and ENOMEM."""
+    names = {f"v{number}" for number in range(10)}
+    specs = [site.preloaded(name, **(fields or {})) if name in ("v0", "v1") else site.sleeper(name, **(fields or {}))
+             for name in sorted(names)]  # fmt: skip
+    site.start()
+    client = site.client()
+    client.ask("up", cluster=site.cluster(*specs) | {"preload": ["json"]})
+    client.ask("wait", **{"for": "ready"})
+    pids = {name: ring.pid for name, ring in site.bell.await_all(names, 5).items()}
+    template = [seen.pid for seen in site.live() if seen.command.startswith("novad template")]
+    require(len(template) == 1, f"two services are preloaded: {template}")
+    took_s: list[float] = []
+    for error in ("EAGAIN", "ENOMEM"):
+        with tampered([site.pid, *template], FORKS, f"error={error}"):
+            for pid in pids.values():
+                os.kill(pid, signal.SIGKILL)
+            took_s += _answers(site, client, seconds / 2)
+            require(not site.leaders(), f"nothing can be forked: {sorted(site.leaders())}")
+        began_s = time.monotonic()
+        found = site.bell.await_all(names, back_s)
+        lifted_s = time.monotonic() - began_s
+        require(found.keys() == names, f"all back within {back_s:g} s of {error}: missing {names - found.keys()}")
+        _expect_exits(site, list(pids.values()) + [0] * extra)
+        pids = {name: ring.pid for name, ring in found.items()}
+    require(not site.doubled(), f"two live instances: {site.doubled()}")
+    p99_s = quantile(took_s, 0.99)
+    require(p99_s <= answer_s, f"an answer within {answer_s * 1000:g} ms: {spread_ms(took_s)}")
+    figures = f"{len(took_s)} answers {spread_ms(took_s)}, last back in {lifted_s:.2f} s"
+    return f"2 x {seconds / 2:g} s without a fork, 20 deaths, 0 exits lost, {figures}"
+
+
+def _answers(site: Site, client: Client, seconds: float) -> list[float]:
+    """How long each of many answers takes; ten a second, from a new connection every time and from an old one."""
+    took_s, until_s = [], time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        for ask in (client.ask, site.client().ask):
+            began_s = time.monotonic()
+            ask("status")
+            took_s.append(time.monotonic() - began_s)
+        site.bell.hear(0.1)
+    return took_s
+
+
+def _expect_exits(site: Site, pids: list[int]) -> None:
+    """Each pid has ended once, by SIGKILL, and the journal has it."""
+    lines = Path(f"{site.running.place.state_dir}/journal.jsonl").read_text().splitlines()
+    exits = [item for item in map(json.loads, lines) if item["type"] == "exit"]
+    for pid in pids:
+        seen = [item["signal"] for item in exits if item["pid"] == pid]
+        require(seen == [signal.SIGKILL], f"pid {pid} ended by SIGKILL, and the journal has it once: {seen}")
 
 
 # Numbered lines, each with the time that its write took: a child that is blocked by a full disk says so itself.
