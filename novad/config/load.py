@@ -192,6 +192,7 @@ class Compilation:
             files_digest=texts.digest(files.texts),
             preload=() if request.environ.get("NOVAD_PRELOAD") == "0" else tuple(novad.preload),
             on_crash="stop" if novad.on_crash == "stop" else "restart",
+            secrets=tuple(novad.secrets),
             call=call,
         )
         return Compiled(cluster, request, world.drafts)

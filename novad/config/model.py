@@ -255,6 +255,11 @@ class Novad(Table):
         '"module:function" the function is called as well.',
     )
     on_crash: OnCrash = Field(default="restart", description='"stop": the first crash stops the whole cluster.')
+    secrets: list[Name] = Field(
+        default_factory=list,
+        description='Variables, or globs of them ("*_DSN"), whose values novad shows nowhere; those whose name says so '
+        "(PASSWORD, TOKEN, KEY and the like) need not be listed.",
+    )
     call: Command | None = Field(default=None, description="The command that `novad call` runs.")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 NAME = re.compile(
     r"passw|passphrase|(?:^|_)pass(?:$|_)|secret|token|credential|private|auth(?!or)|key(?!board|map|code)",
@@ -18,9 +19,9 @@ OPTION = re.compile(r"(--?|)([A-Za-z][\w-]*)=(.*)", re.DOTALL)
 MASK = "***"
 
 
-def is_secret(name: str) -> bool:
-    """Whether a variable or option of this name holds a secret."""
-    return NAME.search(name.replace("-", "_")) is not None
+def is_secret(name: str, marked: Sequence[str] = ()) -> bool:
+    """Whether a variable or option of this name holds a secret; `marked` are globs of the project's own."""
+    return NAME.search(name.replace("-", "_")) is not None or any(fnmatchcase(name, glob) for glob in marked)
 
 
 def hidden(value: str) -> str:
@@ -33,9 +34,9 @@ def without_userinfo(text: str) -> str:
     return USERINFO.sub(MASK, text)
 
 
-def shown(name: str, value: str) -> str:
+def shown(name: str, value: str, marked: Sequence[str] = ()) -> str:
     """The value of the variable `name` as it may be shown."""
-    return hidden(value) if is_secret(name) else without_userinfo(value)
+    return hidden(value) if is_secret(name, marked) else without_userinfo(value)
 
 
 def shown_words(argv: Sequence[str]) -> list[str]:

@@ -180,6 +180,7 @@ class Cluster:
     is `.novad` beside nova.toml. `env` is the environment that every process starts from. `digest` identifies the
     configuration text, so that a client can tell that the files changed since; `files_digest` is that of `files`
     alone, see `novad.core.texts`. `preload` lists modules for the template.
+    `secrets` are globs of variables whose values are shown nowhere, besides those in `novad.core.secret`.
     `overrides` and `scale` are what `up` was told on its command line, for the next compilation to repeat.
     """
 
@@ -199,6 +200,7 @@ class Cluster:
     files_digest: str = ""
     preload: tuple[str, ...] = ()
     on_crash: Literal["restart", "stop"] = "restart"
+    secrets: tuple[str, ...] = ()
     call: tuple[str, ...] = ()
     overrides: dict[str, str] = field(default_factory=dict)
     scale: dict[str, int] = field(default_factory=dict)

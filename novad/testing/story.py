@@ -104,6 +104,8 @@ def configuration(cluster: Cluster) -> list[tuple[str, list[tuple[str, str]]]]:
         rows += (
             [("after", ", ".join(f"{item.name}:{item.condition}" for item in spec.after))] if spec.after else []
         )
-        rows += [(f"env {key}", shown(key, value or "")) for key, value in sorted(spec.env.items())]
+        rows += [
+            (f"env {key}", shown(key, value or "", cluster.secrets)) for key, value in sorted(spec.env.items())
+        ]
         found.append((spec.name, rows))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 
 from novad.client.app import App
 from novad.client.compiling import running_cluster, taken_ports
@@ -44,7 +45,8 @@ def show(app: App, name: str) -> int:
         taken_ports=taken_ports(running),
         environ=app.environ,
     )
-    rows = [(key, masked(key, value), origin) for key, value, origin in found]
+    marked = compile_plain(app).secrets
+    rows = [(key, masked(key, value, marked), origin) for key, value, origin in found]
     if app.options.json:
         values = [{"key": key, "value": value, "origin": origin} for key, value, origin in rows]
         app.print_json({"name": name, "values": values})
@@ -63,11 +65,11 @@ def show(app: App, name: str) -> int:
     return 0
 
 
-def masked(key: str, value: str) -> str:
+def masked(key: str, value: str, marked: Sequence[str]) -> str:
     """The value of a key of nova.toml without what belongs on nobody's screen."""
     if key in ("command", "ready.exec", "health.exec"):
         return shlex.join(shown_words(shlex.split(value)))
-    return shown(key.removeprefix("env."), value) if key.startswith("env.") else without_userinfo(value)
+    return shown(key.removeprefix("env."), value, marked) if key.startswith("env.") else without_userinfo(value)
 
 
 def validate(app: App, style: str) -> int:

@@ -6,6 +6,7 @@ What a process has is read from /proc/PID/environ; what it would have if it were
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from novad.client.app import App
 from novad.client.compiling import running_cluster, taken_ports
 from novad.client.render.words import shorten
+from novad.client.verbs.check import compile_plain
 from novad.core.errors import UsageError
 from novad.core.secret import shown
 
@@ -61,7 +63,8 @@ def variables(app: App, process: dict[str, Any]) -> list[Variable]:
     compiled = {
         key.removeprefix("env."): (value, origin) for key, value, origin in rows if key.startswith("env.")
     }
-    return compare(read_environ(process["pid"]) if process["pid"] else {}, compiled)
+    marked = compile_plain(app).secrets
+    return compare(read_environ(process["pid"]) if process["pid"] else {}, compiled, marked)
 
 
 def read_environ(pid: int) -> dict[str, str]:
@@ -74,7 +77,9 @@ def read_environ(pid: int) -> dict[str, str]:
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
 
 
-def compare(has: dict[str, str], compiled: dict[str, tuple[str, str]]) -> list[Variable]:
+def compare(
+    has: dict[str, str], compiled: dict[str, tuple[str, str]], marked: Sequence[str] = ()
+) -> list[Variable]:
     """The variables of a process beside those that it would get now. Pure."""
     found = []
     for name in sorted({*has, *compiled}):
@@ -86,9 +91,10 @@ def compare(has: dict[str, str], compiled: dict[str, tuple[str, str]]) -> list[V
         elif wanted == REMOVED and value is not None:
             drift = "not set any more"
         elif wanted != REMOVED and has and value != wanted:
-            drift = f"now {shown(name, wanted)}" if value is not None else f"not there yet: {shown(name, wanted)}"
+            text = shown(name, wanted, marked)
+            drift = f"now {text}" if value is not None else f"not there yet: {text}"
         if value is not None or drift:
-            found.append(Variable(name, None if value is None else shown(name, value), origin, drift))
+            found.append(Variable(name, None if value is None else shown(name, value, marked), origin, drift))
     return found
 
 

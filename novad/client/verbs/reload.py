@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,9 @@ def run(app: App, dry_run: bool, yes: bool, adopt_env: bool) -> int:
         if adopt_env:
             cluster = replace(cluster, env=compiled(app, (), (), None).env)
         data = to_json(cluster)
-        difference = without_secrets(link.request("reload", RELOAD_ANSWER_S, cluster=data, dry_run=True))
+        # What was marked until now is no less secret for being unmarked.
+        marked = (*cluster.secrets, *(running.secrets if running else ()))
+        difference = without_secrets(link.request("reload", RELOAD_ANSWER_S, cluster=data, dry_run=True), marked)
         if app.options.json and dry_run:
             app.print_json(difference)
             return 0
@@ -32,38 +35,42 @@ def run(app: App, dry_run: bool, yes: bool, adopt_env: bool) -> int:
             return 0
         if not is_change(difference):
             # The daemon hears of it all the same: a remark in the file, or another file, is part of what is in force.
-            return apply(app, link, data, quiet=True)
+            return apply(app, link, data, marked, quiet=True)
         if not app.options.json:
             say_what_leaves_its_terminal(app, link, difference)
         if not yes and not app.options.json and not app.terminal.confirms("Apply?"):
             app.terminal.note("nothing was changed")
             return 0
-        return apply(app, link, data)
+        return apply(app, link, data, marked)
 
 
-def apply(app: App, link: Link, data: Any, quiet: bool = False) -> int:
+def apply(app: App, link: Link, data: Any, marked: Sequence[str], quiet: bool = False) -> int:
     reply = link.request("reload", RELOAD_ANSWER_S, cluster=data, dry_run=False)
     if app.options.json:
-        app.print_json(without_secrets(reply))
+        app.print_json(without_secrets(reply, marked))
     elif not quiet:
         app.terminal.note(f"applied; {app.command_name()} status shows the result")
     return 0
 
 
-def without_secrets(difference: dict[str, Any]) -> dict[str, Any]:
+def without_secrets(difference: dict[str, Any], marked: Sequence[str]) -> dict[str, Any]:
     """The difference as it may be shown."""
-    changed = [{**row, "fields": [_shown(field) for field in row["fields"]]} for row in difference["changed"]]
+    changed = [
+        {**row, "fields": [_shown(field, marked) for field in row["fields"]]} for row in difference["changed"]
+    ]
     return {**difference, "changed": changed}
 
 
-def _shown(field: dict[str, Any]) -> dict[str, Any]:
+def _shown(field: dict[str, Any], marked: Sequence[str]) -> dict[str, Any]:
     key = field["key"]
-    return {"key": key, **{side: _shown_value(key, field[side]) for side in ("old", "new")}}
+    return {"key": key, **{side: _shown_value(key, field[side], marked) for side in ("old", "new")}}
 
 
-def _shown_value(key: str, value: Any) -> Any:
+def _shown_value(key: str, value: Any, marked: Sequence[str]) -> Any:
     if isinstance(value, str):
-        return shown(key.removeprefix("env."), value) if key.startswith("env.") else without_userinfo(value)
+        return (
+            shown(key.removeprefix("env."), value, marked) if key.startswith("env.") else without_userinfo(value)
+        )
     return shown_words(value) if key == "argv" else value
 
 

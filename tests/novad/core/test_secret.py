@@ -35,6 +35,12 @@ def test_a_value_as_it_is_shown(name: str, value: str, text: str) -> None:
     assert shown(name, value) == text
 
 
+def test_a_variable_that_the_project_marks_is_a_secret_too() -> None:
+    assert is_secret("ORDERS_DSN", ["*_DSN"])
+    assert not is_secret("ORDERS_DSN", ["DSN"])
+    assert shown("ORDERS_DSN", "abc", ("ORDERS_*",)) == "(hidden, 3 characters)"
+
+
 @pytest.mark.parametrize(
     ("argv", "text"),
     [

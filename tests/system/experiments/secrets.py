@@ -13,7 +13,7 @@ from tests.system.site import Site
 CANARY = "Can/{}+ry"
 # Where each is said; the canaries of the first are shown where the oracle is to be proved.
 PLACES = ("env", "service env", "env file", "local overlay", "profile", "shell", "option -e", "url", "argv=", "argv",
-          "service url", "crashed argv", "changed")  # fmt: skip
+          "service url", "crashed argv", "changed", "marked")  # fmt: skip
 
 
 def _canary(place: str) -> str:
@@ -24,13 +24,18 @@ def _write(site: Site, name: str, changed: str) -> None:
     quoted = {place: urllib.parse.quote(_canary(place), safe="") for place in PLACES}
     site.write_config(
         f"""{name} = "{_canary("env")}"
+[novad]
+secrets = ["*_DSN"]
 [profile.dark.env]
 SESSION_TOKEN = "{_canary("profile")}"
 [services.api]
 command = ["sh", "-c", "sleep 600", "api", "--password={_canary("argv=")}", "--auth-token", "{_canary("argv")}"]
-env = {{ DB_PASSWORD = "{_canary("service env")}", DATABASE_URL = "pg://me:{quoted["url"]}@db/x" }}
 env_files = ["secrets.env"]
 url = "http://me:{quoted["service url"]}@localhost/"
+[services.api.env]
+DB_PASSWORD = "{_canary("service env")}"
+ORDERS_DSN = "{_canary("marked")}"
+DATABASE_URL = "pg://me:{quoted["url"]}@db/x"
 [services.bad]
 command = ["sh", "-c", "echo broken >&2; exit 3", "bad", "--api-key={_canary("crashed argv")}"]
 restart = "no"
