@@ -41,16 +41,24 @@ class Subscriber:
     def send(self, event: dict[str, Any]) -> None:
         self.connection.send(wire.Event(self.request.id, event))
 
+    @property
+    def is_behind(self) -> bool:
+        """It does not read in time: it loses lines, and is told how many."""
+        return self.connection.unread_bytes > SKIP_BYTES
+
+    def skip(self, name: str, lines: int) -> None:
+        self.skipped[name] = self.skipped.get(name, 0) + lines
+
     def send_lines(self, name: str, text: bytes) -> None:
-        """Log lines; a client that does not read in time loses some and is told how many."""
-        if self.connection.unread_bytes > SKIP_BYTES:
-            self.skipped[name] = self.skipped.get(name, 0) + text.count(b"\n")
-            return
-        for skipped_name, count in self.skipped.items():
-            self.send({"type": "skipped", "name": skipped_name, "lines": count})
-        self.skipped.clear()
+        self.confess()
         for part in _parts(text):
             self.send({"type": "lines", "name": name, "text": part.decode(errors="surrogateescape")})
+
+    def confess(self) -> None:
+        """Say what was left out: before the next lines, or where none come, once the client has caught up."""
+        skipped, self.skipped = self.skipped, {}
+        for name, count in skipped.items():
+            self.send({"type": "skipped", "name": name, "lines": count})
 
 
 def _parts(text: bytes, limit: int = wire.MAX_FRAME // 8) -> Iterable[bytes]:
@@ -110,6 +118,7 @@ class Audience:
     def subscribe(self, subscriber: Subscriber) -> None:
         self._subscribers.append(subscriber)
         subscriber.connection.on_close.append(lambda: self._drop_subscriber(subscriber))
+        subscriber.connection.on_taken.append(subscriber.confess)
         self._followed()
 
     def _drop_subscriber(self, subscriber: Subscriber) -> None:
@@ -127,6 +136,13 @@ class Audience:
                 subscriber.send(event)
 
     def tell_lines(self, name: str, text: bytes) -> None:
+        lines = 0
         for subscriber in list(self._subscribers):
-            if name in subscriber.lines:
+            if name not in subscriber.lines:
+                continue
+            if subscriber.is_behind:
+                # Counted once for all: a flood must not cost more with every follower that stands still.
+                lines = lines or text.count(b"\n")
+                subscriber.skip(name, lines)
+            else:
                 subscriber.send_lines(name, text)

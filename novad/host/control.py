@@ -29,7 +29,7 @@ FRAME_S = 10.0
 # What a client may leave unread: above the first number nothing more that it asks is taken up, above the second log
 # lines are skipped, above the third it is cut off.
 ASK_BYTES = 256 * 1024
-SKIP_BYTES = 1024 * 1024
+SKIP_BYTES = 512 * 1024
 CUT_BYTES = 16 * 1024 * 1024
 
 
@@ -43,7 +43,7 @@ class Desk:
 
 
 class Connection:
-    """One client. `on_close` callbacks run once, however it ends.
+    """One client. `on_close` callbacks run once, however it ends; `on_taken` ones each time that it has taken all.
 
     Its requests are handed over one at a time, the next after `handled`, and nothing more is read while one waits or
     while the client does not take its answers: a client that asks without end waits in its own queue alone.
@@ -60,6 +60,7 @@ class Connection:
         self._timer: Timer | None = Timer(FRAME_S, self.close)
         self._writer: Watcher | None = None
         self.on_close: list[Callable[[], None]] = []
+        self.on_taken: list[Callable[[], None]] = []
         self.is_open = True
         self._reader: Watcher | None = Watcher(sock.fileno(), self._readable)
 
@@ -186,6 +187,8 @@ class Connection:
         elif not self._out and self._writer is not None:
             self._writer.close()
             self._writer = None
+            for callback in self.on_taken:
+                callback()
 
     def close(self) -> None:
         if not self.is_open:

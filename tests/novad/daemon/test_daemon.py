@@ -496,3 +496,19 @@ def test_a_line_that_is_still_young_is_not_split_because_others_before_it_were_u
     began_s = time.monotonic()
     eventually(lambda: time.monotonic() - began_s > 2.5)
     assert set(daemon.text("a")[1:]) == {"ba"}
+
+
+def test_a_follower_that_was_too_slow_learns_of_its_gap_though_no_line_comes_after_it(daemon: Any) -> None:
+    flood = daemon.spec("flood", "seq", "1000000", oneshot=True, restart="no", autostart=False)
+    assert daemon.start() == "ready"
+    client, follower = daemon.client(), daemon.client()
+    client.ask("up", cluster=to_json(daemon.cluster(flood)), start=False)
+    follower.ask("subscribe", states=False, lines=["flood"])
+    client.ask("start", names=["flood"])
+    assert client.ask("wait", **{"for": "done"}) == {"met": True}
+    shown = skipped = 0
+    while shown + skipped < 1_000_000:
+        event = follower.event()
+        shown += event["text"].count("\n") if event["type"] == "lines" else 0
+        skipped += event["lines"] if event["type"] == "skipped" else 0
+    assert skipped > 0
