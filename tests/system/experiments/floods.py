@@ -6,13 +6,14 @@ import hashlib
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from novad.core.spec import Log
 from tests.system import oracle
-from tests.system.board import experiment, quantile, require, spread_ms
+from tests.system.board import experiment, quantile, require, spread_ms, until
 from tests.system.site import UNTIRING, Site
 
 STAMP_BYTES = len("2026-11-23T17:01:02.123456Z o ")
@@ -176,3 +177,96 @@ def sha_of_lines(path: Path) -> str:
                 text = line[STAMP_BYTES:-1]
                 sha.update(text.removesuffix(SPLIT_MARK) if text.endswith(SPLIT_MARK) else text + b"\n")
     return sha.hexdigest()
+
+
+# Writes so many bytes in lines, and leaves the seconds that it took in a file.
+MEASURED = """
+import os, sys, time
+left, result = int(sys.argv[1]), sys.argv[2]
+line = b"x" * 99 + b"\\n"
+piece = line * 640
+began = time.monotonic()
+while left > 0:
+    left -= os.write(1, piece)
+with open(result, "w") as file:
+    file.write(str(time.monotonic() - began))
+"""
+
+
+@experiment(
+    "R17",
+    "followers that are stopped while a child writes",
+    short={"clients": 4, "rounds": 3, "size": 20_000_000, "stopped_s": 0.0, "share": 0.3, "rss_mb": 20},
+    full={"clients": 20, "rounds": 5, "size": 100_000_000, "stopped_s": 20.0, "share": 0.95, "rss_mb": 20},
+    controls={
+        "followers that never go on": {"goes_on": False, "told_s": 1.0},
+        "a memory that nothing fits in": {"rss_mb": -1},
+    },
+)
+def stopped_followers(
+    site: Site,
+    clients: int,
+    rounds: int,
+    size: int,
+    stopped_s: float,
+    share: float,
+    rss_mb: float,
+    told_s: float = 20.0,
+    goes_on: bool = True,
+) -> str:
+    """The child writes as fast as without them, novad keeps little for them, and each learns of its gap."""
+    result = site.folder / "seconds"
+    site.write_config("")
+    site.start()
+    client = site.client()
+    log = Log(f"{site.running.place.log_dir}/writer.log", 1_000_000, 2)
+    argv = (sys.executable, "-S", "-c", MEASURED, str(size), str(result))
+    writer = site.spec("writer", *argv, oneshot=True, restart="no", autostart=False, log=log)
+    client.ask("up", cluster=site.cluster(writer), start=False)
+
+    def write() -> float:
+        client.ask("start", names=["writer"])
+        require(client.ask("wait", **{"for": "done"}) == {"met": True}, "the writer ends")
+        return float(result.read_text())
+
+    write()
+    alone_s = min(write() for _ in range(rounds))
+    rss = oracle.rss_bytes(site.pid)
+    followers = [_follower(site, number) for number in range(clients)]
+    began_s = time.monotonic()
+    for follower in followers:
+        follower.send_signal(signal.SIGSTOP)
+        until(lambda pid=follower.pid: getattr(oracle.look(pid), "state", "") == "T", 5, "the follower stops")
+    watched_s = min(write() for _ in range(rounds))
+    grown = oracle.rss_bytes(site.pid) - rss
+    site.bell.hear_for(stopped_s - (time.monotonic() - began_s))
+    for follower in followers if goes_on else ():
+        follower.send_signal(signal.SIGCONT)
+    # Not a line more is written: who goes on must learn of its gap all the same.
+    for number, follower in enumerate(followers):
+        told = site.folder / f"follower{number}.err"
+        until(
+            lambda told=told: "lines were left out" in told.read_text(),
+            20,
+            f"follower {number} learns of its gap",
+        )
+        require(follower.poll() is None, "it follows on")
+    require(alone_s / watched_s >= share, f"{share:.0%} of the throughput: {alone_s:.2f} s, {watched_s:.2f} s")
+    require(grown <= rss_mb * 1e6, f"memory +{rss_mb} MB at most: {grown / 1e6:.1f} MB")
+    return (
+        f"{size / alone_s / 1e6:.0f} MB/s alone, {alone_s / watched_s:.0%} of it beside {clients} stopped followers, "
+        f"RSS {grown / 1e6:+.1f} MB, {clients} gaps told"
+    )
+
+
+def _follower(site: Site, number: int) -> subprocess.Popen[bytes]:
+    """`novad logs -f`, known to follow: what it shows is a line that is there already."""
+    out, err = site.folder / f"follower{number}.out", site.folder / f"follower{number}.err"
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "novad", "-f", "nova.toml", "logs", "-f", "-n", "1", "writer"],
+            cwd=site.folder, env=site.surroundings(), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+        )  # fmt: skip
+    site.others.append(follower)
+    until(lambda: out.read_bytes(), 20, "the follower shows the last line")
+    return follower
