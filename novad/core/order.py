@@ -55,6 +55,16 @@ class Graph:
         """The processes that wait for `name`."""
         return self._dependents.get(name, [])
 
+    def dependent_closure(self, names: Iterable[str]) -> list[str]:
+        """`names` and all that waits for them, directly or not; nearest first."""
+        seen = dict.fromkeys(names)
+        queue = list(seen)
+        for name in queue:
+            fresh = [item for item in self.dependents(name) if item not in seen]
+            seen |= dict.fromkeys(fresh)
+            queue += fresh
+        return list(seen)
+
     def closure(self, names: Iterable[str]) -> list[str]:
         """`names` and all that they need, needs first."""
         seen: dict[str, None] = {}

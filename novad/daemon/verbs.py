@@ -173,7 +173,13 @@ def _restart(daemon: Daemon, connection: Connection, request: wire.Request) -> N
     supervisor = daemon.supervisor
     names = selected(daemon, request)
     if argument(request, "deps", bool, False):
-        names = supervisor.graph.closure(names)
+        asked = set(names)
+        names = [
+            name
+            for name in supervisor.graph.dependent_closure(names)
+            # What is down stays down, and what was done once is not done again, unless somebody names it.
+            if name in asked or supervisor.processes[name].state not in ("stopped", "done")
+        ]
     supervisor.keep(names)
     before = {name: supervisor.processes[name].incarnation for name in names}
     for name in names:

@@ -137,6 +137,25 @@ def test_stop_start_restart_and_wait_do_what_they_say(project: Project) -> None:
     assert project.novad("status", "--check").returncode == 0
 
 
+def test_a_restart_with_dependents_leaves_what_is_needed_and_what_is_down_alone(project: Project) -> None:
+    project.write(
+        '[services]\ndb = "sleep 1000"\nother = "sleep 1000"\n'
+        'api = { command = "sleep 1000", after = ["db"] }\n'
+        'web = { command = "sleep 1000", after = ["api"] }\n'
+        'idle = { command = "sleep 1000", after = ["api"], autostart = false }\n'
+        'sync = { command = "true", after = ["api"], oneshot = true }\n'
+    )
+    assert project.novad("up", "-d").returncode == 0
+    before = project.processes()
+    done = project.novad("restart", "--deps", "api")
+    assert done.returncode == 0, done.stderr
+    now = project.processes()
+    assert {name for name in now if now[name]["pid"] != before[name]["pid"]} == {"api", "web"}
+    assert (now["idle"]["state"], now["sync"]["state"]) == ("stopped", "done")
+    assert now["sync"]["uptime_s"] == before["sync"]["uptime_s"]
+    assert {now[name]["state"] for name in ("api", "web", "db", "other")} == {"ready"}
+
+
 def test_a_killed_child_is_told_as_killed_by_somebody_else(project: Project) -> None:
     project.write(TWO)
     project.novad("up", "-d")

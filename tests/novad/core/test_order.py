@@ -33,6 +33,8 @@ CLUSTER = [
 def test_a_service_name_stands_for_all_its_replicas() -> None:
     assert Graph(CLUSTER).targets("api") == ["broker", "compute.1", "compute.2"]
     assert Graph(CLUSTER).dependents("broker") == ["api", "compute.1", "compute.2"]
+    assert {"broker", "api", "compute.1", "compute.2"} <= set(Graph(CLUSTER).dependent_closure(["broker"]))
+    assert Graph(CLUSTER).dependent_closure(["compute.2"]) == ["compute.2", "api"]
 
 
 def test_what_is_needed_comes_before_what_needs_it() -> None:
