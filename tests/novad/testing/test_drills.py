@@ -100,6 +100,33 @@ def test_a_soak_says_who_did_not_come_back_and_with_which_seed(up: Site) -> None
     assert f"--seed {killing} repeats" in err
 
 
+def test_a_soak_wears_nobody_out(site: Site) -> None:
+    """Its kills come faster than `give_up_after` forgets them."""
+    site.write('[services.web]\ncommand = "sleep 1000"\ngive_up_after = 2\n')
+    assert finished(site.novad("up", "-d"))[0] == 0
+    code, out, err = finished(site.novad("soak", "--for", "6s", "--seed", "3", "--json"))
+    assert code == 0, err
+    assert [item["drill"] for item in json.loads(out)["drills"]].count("kill") > 2
+    assert finished(site.novad("down"))[0] == 0
+
+
+def test_two_soaks_of_one_seed_do_the_same_and_another_seed_does_not(site: Site) -> None:
+    names = ("a", "b", "c")
+    site.write("".join(f'[services.{name}]\ncommand = "sleep 1000"\n' for name in names))
+    assert finished(site.novad("up", "-d"))[0] == 0
+    done = [finished(site.novad("soak", "--for", "5s", "--seed", seed, "--json")) for seed in ("11", "11", "12")]
+    assert [code for code, _, _ in done] == [0, 0, 0], done
+    first, again, other = (
+        [(item["name"], item["drill"]) for item in json.loads(out)["drills"]] for _, out, _ in done
+    )
+    # How far each comes in its time is the machine's doing.
+    count = min(len(first), len(again), len(other))
+    assert count >= 3
+    assert first[:count] == again[:count]
+    assert first[:count] != other[:count]
+    assert finished(site.novad("down"))[0] == 0
+
+
 def test_a_seed_repeats_its_plan_and_another_does_not() -> None:
     def steps(seed: int, names: list[str]) -> list[object]:
         return list(itertools.islice(plan(seed, names), 50))
