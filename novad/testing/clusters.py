@@ -119,6 +119,8 @@ class Clusters:
         if mode == "off":
             pytest.skip("--novad=off")
         socket = os.environ.get("NOVAD_SOCKET")
+        # Told outside of the handler: what failed is not that something went wrong while we handled it.
+        failure = ""
         try:
             if key == Key() and (mode == "attach" or (mode == "auto" and socket)):
                 cluster = owned.attach(self._app.place(), socket)
@@ -126,8 +128,9 @@ class Clusters:
                 cluster = self._own(key)
         except NovadError as error:
             render = getattr(error, "render", None)
-            text = self._failures[key] = render(color=False) if callable(render) else error.message
-            pytest.fail(text, pytrace=False)
+            failure = self._failures[key] = render(color=False) if callable(render) else error.message
+        if failure:
+            pytest.fail(failure, pytrace=False)
         cluster.link.request("subscribe", states=True, lines=None)
         # Of a cluster that others have used before us, what crashed before is not our tests' doing.
         cluster.excused |= {(entry["name"], item["run"]) for entry, item in cluster.crashes()}

@@ -179,6 +179,7 @@ def test_a_crash_while_it_starts_fails_at_once_and_only_once(site: Site) -> None
     assert "1 passed, 2 errors" in out
     assert "bad luck" in out
     assert "did not come up before" in out
+    assert "During handling" not in out
     assert site.left_after(2) == []
 
 
