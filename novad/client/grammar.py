@@ -11,6 +11,7 @@ import difflib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -52,6 +53,14 @@ class Duration(click.ParamType):
             return parse_duration(value)
         except UsageError as error:
             self.fail(f"{error.message}: {error.hint}", param, ctx)
+
+
+class OptionalValue(click.Option):
+    """An option that may stand without a value, which is as `alone`."""
+
+    def __init__(self, names: Sequence[str], alone: str, **more: Any) -> None:
+        super().__init__(names, is_flag=False, flag_value=alone, **more)
+        self.alone = alone
 
 
 def flag(*names: str, help: str, **more: Any) -> click.Option:
@@ -209,7 +218,19 @@ class VerbCommand(click.Command):
             raise ReaderGone from error
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [*self.prefix, *args])
+        return super().parse_args(ctx, [*self.prefix, *self._with_values(args)])
+
+    def _with_values(self, args: list[str]) -> list[str]:
+        """`-w api` is not the interval `api`: an option that may have a value takes no word that is none."""
+        optional = {
+            name: param for param in self.params if isinstance(param, OptionalValue) for name in param.opts
+        }
+        words = []
+        for word, following in zip_longest(args, args[1:], fillvalue="--"):
+            param = optional.get(word)
+            is_alone = param is not None and not following.startswith("-") and not _is_value(param, following)
+            words.append(f"{param.opts[-1]}={param.alone}" if param is not None and is_alone else word)
+        return words
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_paragraph()
@@ -227,6 +248,14 @@ class VerbCommand(click.Command):
             )
             formatter.write(f"\nAlso called: {names}\n")
         formatter.write("\nGlobal options (-C, -f, --namespace, --profile, --json...): novad --help\n")
+
+
+def _is_value(param: click.Parameter, word: str) -> bool:
+    try:
+        param.type.convert(word, param, None)
+    except click.BadParameter:
+        return False
+    return True
 
 
 class VerbGroup(click.Group):

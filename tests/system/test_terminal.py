@@ -151,7 +151,7 @@ def test_the_terminal_is_as_it_was_after_up(project: Project) -> None:
 def test_a_watched_status_repaints_at_each_change_and_q_leaves(project: Project) -> None:
     project.write(SLEEPING)
     assert project.novad("up", "-d").returncode == 0
-    watched = project.terminal("status", "-w")
+    watched = project.terminal("status", "-w", "60s")
     watched.expect("2 ready")
     watched.expect("q quits")
     project.novad("stop", "db")

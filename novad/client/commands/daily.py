@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import click
 
-from novad.client.grammar import (
-    Verb,
-    flag,
-    option,
-    seconds,
-    services,
-)
+from novad.client.grammar import Duration, OptionalValue, Verb, flag, option, seconds, services
 
 HERE = "novad.client.verbs"
 DAILY = "Every day"
@@ -76,12 +70,17 @@ DAILY_VERBS: tuple[Verb, ...] = (
         f"{HERE}.status:run",
         (
             services(),
-            flag("-w", "--watch", help="repaint in place until q or Ctrl-C"),
+            OptionalValue(
+                ["-w", "--watch"],
+                alone="2s",
+                type=Duration(),
+                metavar="[=TIME]",
+                help="repaint at every change, and every TIME (2s), until q or Ctrl-C",
+            ),
             flag("--check", help="exit 3 when something that should be ready is not"),
-            option(
-                "--timeline",
-                is_flag=False,
-                flag_value="text",
+            OptionalValue(
+                ["--timeline"],
+                alone="text",
                 type=click.Choice(["text", "html"]),
                 metavar="[=html]",
                 help="how the start went, as bars over time; html: one page that needs nothing else",
@@ -91,10 +90,9 @@ DAILY_VERBS: tuple[Verb, ...] = (
                 "environment",
                 help="the variables of the services, where each came from, what differs",
             ),
-            option(
-                "--graph",
-                is_flag=False,
-                flag_value="text",
+            OptionalValue(
+                ["--graph"],
+                alone="text",
                 type=click.Choice(["text", "mermaid", "dot"]),
                 metavar="[=mermaid|dot]",
                 help="what waits for what",

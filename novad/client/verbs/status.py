@@ -22,13 +22,13 @@ from novad.core.errors import NotRunning, UsageError
 
 DETAIL_LINES = 10
 DETAIL_MAX = 3
-REPAINT_S = 2.0
+SHORTEST_S = 0.1
 
 
 def run(
     app: App,
     names: tuple[str, ...],
-    watch: bool,
+    watch: float | None,
     check: bool,
     timeline: str | None,
     environment: bool,
@@ -43,8 +43,8 @@ def run(
         error.hint = error.hint.replace("novad", app.command_name(), 1)
         raise
     with link:
-        if watch and not app.options.json:
-            return watch_table(app, link, names, chosen)
+        if watch is not None and not app.options.json:
+            return watch_table(app, link, names, chosen, watch)
         document = link.request("status", names=list(names), usage=not (check or timeline or graph))
         if environment:
             from novad.client.verbs.environment import show_environments
@@ -146,8 +146,8 @@ def all_well(processes: list[dict[str, Any]]) -> bool:
     )
 
 
-def watch_table(app: App, link: Link, names: tuple[str, ...], columns: tuple[str, ...]) -> int:
-    """Repaints on every event, and every two seconds for the numbers, until q or Ctrl-C."""
+def watch_table(app: App, link: Link, names: tuple[str, ...], columns: tuple[str, ...], period_s: float) -> int:
+    """Repaints on every event, and every `period_s` for the numbers, until q or Ctrl-C."""
     terminal = app.terminal
     if not terminal.can_draw:
         raise UsageError(
@@ -163,7 +163,7 @@ def watch_table(app: App, link: Link, names: tuple[str, ...], columns: tuple[str
                 document = link.request("status", names=list(names), usage=True)
                 lines = table_lines(app, document, columns)
                 repaint(app, [*lines[: terminal.height() - 2], terminal.paint("q quits", "dim")])
-                if not wait_for_change(link, keyboard):
+                if not wait_for_change(link, keyboard, period_s):
                     return 0
         except KeyboardInterrupt:
             return 0
@@ -178,9 +178,9 @@ def repaint(app: App, lines: list[str]) -> None:
     app.terminal.draw(f"\x1b[H{body}\x1b[J")
 
 
-def wait_for_change(link: Link, keyboard: Any) -> bool:
+def wait_for_change(link: Link, keyboard: Any, period_s: float) -> bool:
     """Waits for an event, a key or the interval; False when the user leaves."""
-    deadline_s = time.monotonic() + REPAINT_S
+    deadline_s = time.monotonic() + max(period_s, SHORTEST_S)
     while (left_s := deadline_s - time.monotonic()) > 0:
         ready = select.select([link, *keyboard.sources()], [], [], left_s)[0]
         if link in ready:

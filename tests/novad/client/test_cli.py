@@ -269,6 +269,15 @@ def test_json_and_color_options_may_stand_on_both_sides_of_the_verb(daemon: Fake
     assert "\x1b[" not in novad("status").stdout
 
 
+@pytest.mark.parametrize("words", [["--graph", "api"], ["--graph=mermaid", "api"], ["api", "--graph"],
+                                   ["--timeline", "api"], ["--graph", "dot", "api"]])  # fmt: skip
+def test_an_option_that_may_have_a_value_takes_no_name_of_a_service(daemon: FakeDaemon, words: list[str]) -> None:
+    daemon.answers["status"] = document(process("api"))
+    daemon.answers["spec"] = {"cluster": None}
+    novad("status", *words)
+    assert [request.args["names"] for request in daemon.requests if request.verb == "status"] == [["api"]]
+
+
 def test_every_verb_has_two_examples_and_help_that_names_its_options(project: Path) -> None:
     from novad.client.commands import VERBS
 
