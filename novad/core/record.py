@@ -30,7 +30,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One process as written down. `spawned_at` is wall-clock time; `identity` is None without a child."""
+    """One process as written down. `spawned_s` is on the steady clock, which one boot's daemons share, and which nobody
+    sets; `identity` is None without a child."""
 
     name: str
     want: Want
@@ -40,15 +41,15 @@ class Record:
     restarts: int
     cause: str
     ready_in_s: float | None
-    spawned_at: float
+    spawned_s: float
     identity: Identity | None
 
 
-def record(process: Process, identity: Identity | None, spawned_at: float) -> Record:
+def record(process: Process, identity: Identity | None) -> Record:
     """What there is to write of `process`."""
     return Record(
         process.spec.name, process.want, process.state, process.incarnation, process.failures, process.restarts,
-        process.cause, process.ready_in_s, spawned_at, identity if process.state in ALIVE else None,
+        process.cause, process.ready_in_s, process.spawned_s, identity if process.state in ALIVE else None,
     )  # fmt: skip
 
 
@@ -82,15 +83,15 @@ class Found:
     is_ours: bool = False
 
 
-def restore(spec: ProcessSpec, item: Record, found: Found, age_s: float, now_s: float) -> Step:
+def restore(spec: ProcessSpec, item: Record, found: Found, now_s: float) -> Step:
     """The process as a new daemon takes it over, and what must be done at once.
 
-    `age_s` is the time since the child was spawned. A child that runs is adopted as it is, wanted or not; what a
-    dead leader left behind is ended; a resting process rests on.
+    A child that runs is adopted as it is, wanted or not; what a dead leader left behind is ended; a resting process
+    rests on.
     """
     process = Process(
         spec, want=item.want, incarnation=item.incarnation, failures=item.failures, restarts=item.restarts,
-        since_s=now_s, spawned_s=now_s - max(age_s, 0.0), ready_in_s=item.ready_in_s,
+        since_s=now_s, spawned_s=min(item.spawned_s, now_s), ready_in_s=item.ready_in_s,
     )  # fmt: skip
     if found.pid is not None:
         return _adopt(replace(process, pid=found.pid, adopted=not found.is_ours), item, now_s)

@@ -100,12 +100,9 @@ def _resume_process(
     leader = child.pid if child else None
     rest = [other.pid for other in marked if other.incarnation == item.incarnation]
     leftovers = leader is None and bool(rest) and effects.adopt_leftovers(spec.name, item.incarnation, rest)
-    age_s = clock.wall() - item.spawned_at
     supervisor.become(
         spec.name,
-        restore(
-            spec, item, Found(leader, leftovers, child is not None and not child.is_adopted), age_s, clock.now_s()
-        ),
+        restore(spec, item, Found(leader, leftovers, child is not None and not child.is_adopted), clock.now_s()),
     )
 
 
@@ -117,7 +114,7 @@ def _unrecorded(spec: ProcessSpec, item: Record | None, newest: int, marked: lis
     want = item.want if item else ("up" if leader else blank.want)
     return Record(
         spec.name, want, "starting" if leader else "stopped", incarnation, item.failures if item else 0,
-        item.restarts if item else 0, "", None, clock.wall(), leader,
+        item.restarts if item else 0, "", None, clock.now_s(), leader,
     )  # fmt: skip
 
 

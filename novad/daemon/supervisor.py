@@ -248,9 +248,8 @@ class Supervisor:
                 self.apply(other, Restart(cause=f"restarted with {name}"))
 
     def _write_record(self, process: Process) -> None:
-        age_s = clock.now_s() - process.spawned_s
         identity = self.effects.identities.get(process.spec.name)
-        self._records.write(record(process, identity, clock.wall() - age_s))
+        self._records.write(record(process, identity))
 
     def _count(self, was: bool, now: bool) -> None:
         """Whoever leaves `starting` makes room for those that were queued."""
