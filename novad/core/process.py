@@ -106,6 +106,11 @@ def arm(process: Process, **timers: float | None) -> Process:
     return replace(process, timers=tuple((name, at) for name, at in armed.items() if at is not None))
 
 
+def postpone(process: Process, by_s: float) -> Process:
+    """All timers later: in that time nobody could have been heard."""
+    return replace(process, timers=tuple((name, at + by_s) for name, at in process.timers))
+
+
 def enter(process: Process, state: State, now_s: float, cause: str) -> Process:
     """A new state begins without timers."""
     return replace(process, state=state, since_s=now_s, timers=(), cause=cause)

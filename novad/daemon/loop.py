@@ -38,6 +38,8 @@ from novad.host.usage import Meter
 
 # A daemon that nobody gave a cluster is the rest of a client that died between two steps.
 EMPTY_S = 10.0
+# Who comes back so much later than was asked for was not running, or the clock has jumped.
+STANDSTILL_S = 1.0
 # So long a daemon that ends waits for a slow disk.
 LEAVE_S = 5.0
 WHY_LINES = 20
@@ -127,13 +129,23 @@ class Daemon:
     def run(self) -> None:
         """Handle events until `end`."""
         while self._running:
-            due_s = self.supervisor.next_deadline_s()
-            self._mailbox.wait(None if due_s is None else max(due_s - clock.now_s(), 0.0))
+            self._wait()
             while self._mailbox:
                 self._handle(self._mailbox.take())
             self.supervisor.tick()
             self.supervisor.settle()
             self.audience.check()
+
+    def _wait(self) -> None:
+        """Until there is news or a timer is due. Who was stopped or suspended meanwhile heard nobody: a ping or an
+        answer that came in that time is not late because of that."""
+        due_s, began_s = self.supervisor.next_deadline_s(), clock.now_s()
+        timeout_s = None if due_s is None else max(due_s - began_s, 0.0)
+        self._mailbox.wait(timeout_s)
+        waited_s = clock.now_s() - began_s
+        if timeout_s is not None and waited_s > timeout_s + STANDSTILL_S:
+            self.journal.write("standstill", seconds=round(waited_s - timeout_s, 3))
+            self.supervisor.postpone(waited_s)
 
     def _handle(self, item: About | Asked | Act) -> None:
         match item:

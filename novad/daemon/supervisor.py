@@ -16,7 +16,7 @@ from novad.core.errors import NovadError
 from novad.core.machine import step
 from novad.core.messages import Event, Redefine, Released, Restart, Stop, Tick
 from novad.core.order import Graph
-from novad.core.process import ALIVE, Process, next_deadline_s
+from novad.core.process import ALIVE, Process, next_deadline_s, postpone
 from novad.core.record import record
 from novad.core.spec import Cluster, ProcessSpec, to_json
 from novad.core.stopping import Step
@@ -209,6 +209,14 @@ class Supervisor:
         now_s = clock.now_s()
         while (due_s := self.next_deadline_s()) is not None and due_s <= now_s:
             self.apply(heapq.heappop(self._deadlines)[1], Tick())
+
+    def postpone(self, by_s: float) -> None:
+        """Move every timer, by the time in which novad stood still."""
+        for name, process in self.processes.items():
+            self.processes[name] = postpone(process, by_s)
+            due_s = next_deadline_s(self.processes[name])
+            if due_s is not None:
+                self._push_deadline(due_s, name)
 
     def _push_deadline(self, due_s: float, name: str) -> None:
         """What is no deadline any more stays in the heap until it is due, or until there is too much of it."""

@@ -40,7 +40,7 @@ from novad.core.messages import (
     WatchdogSet,
     Withdraw,
 )  # fmt: skip
-from novad.core.process import ALIVE, Process, next_deadline_s, timer_s
+from novad.core.process import ALIVE, Process, next_deadline_s, postpone, timer_s
 from novad.core.spec import Backoff, Health, Log, Probe, ProcessSpec
 from novad.core.spec import Stop as StopSpec
 from novad.core.stopping import KILL_AGAIN_S, NAME_AFTER_S
@@ -251,6 +251,13 @@ def test_a_start_for_which_the_machine_has_no_room_is_tried_every_second_and_nev
         assert (play.state, play.process.failures, play.process.restarts) == ("backoff", 0, 0)
         assert play.after(1.1).state == "waiting"
     assert play(Released(), Spawned(31, 10)).state == "starting"
+
+
+def test_what_is_postponed_is_due_later_by_as_much() -> None:
+    play = Play(replace(SPEC, watchdog_s=3.0)).run().after(1.0)
+    play.process = postpone(play.process, 30.0)
+    assert play.after(32.9).state == "ready"
+    assert play.after(0.2).state == "stopping"
 
 
 def test_a_stop_takes_back_a_start_for_which_there_is_no_room() -> None:
