@@ -110,7 +110,9 @@ class Database:
         with self.begin() as session:
             if self.url.get_backend_name() == "postgresql":
                 session.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_SYNC_LOCK)))
-            Base.metadata.create_all(session.connection())
+            # One question for all tables; create_all asks once for each.
+            if not Base.metadata.tables.keys() <= set(sqlalchemy.inspect(session.connection()).get_table_names()):
+                Base.metadata.create_all(session.connection())
             version = session.scalar(sqlalchemy.select(sqlalchemy.func.max(schema_version.c.version)))
             if version is None:
                 session.execute(schema_version.insert().values(version=SCHEMA_VERSION))
