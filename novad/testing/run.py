@@ -24,6 +24,7 @@ from novad.client.app import App
 from novad.client.deadline import Deadline
 from novad.client.interrupts import Interrupts
 from novad.client.journal import last_run
+from novad.client.link import Unanswered
 from novad.client.render.progress import about, summary
 from novad.client.render.words import duration, exit_words, whereabouts
 from novad.client.starting import Outcome, Starting
@@ -117,6 +118,10 @@ class Run:
         except NotRunning:
             story.code, story.verdict = NO_CLUSTER, "the daemon of this run died"
             self.app.terminal.err(f"error: {story.verdict}; everything is ended")
+        except Unanswered as silence:
+            # On a loaded machine; what the command said stands all the same, but a success is not proven.
+            story.code, story.verdict = story.code or NO_CLUSTER, str(silence)
+            self.app.terminal.err(f"error: {silence}; everything is ended")
         except SystemExit as ended:
             story.code = int(ended.code or 0)
             self.app.terminal.err("error: interrupted")
