@@ -14,9 +14,9 @@ from tests.system.board import Skip, until
 
 
 @contextlib.contextmanager
-def tampered(pids: Sequence[int], calls: Sequence[str], fault: str) -> Iterator[None]:
+def tampered(pids: Sequence[int], calls: Sequence[str], fault: str, paths: Sequence[str] = ()) -> Iterator[None]:
     """Every one of `calls` that `pids` make meets `fault`, as strace's `inject=` takes it; each thread that they have
-    by now counts its own calls, and neither later ones nor children are touched.
+    by now counts its own calls, and neither later ones nor children are touched. Only calls about `paths`, where given.
 
     Raises `Skip` where there is no strace, or where it may not attach.
     """
@@ -26,9 +26,10 @@ def tampered(pids: Sequence[int], calls: Sequence[str], fault: str) -> Iterator[
     kinds = ",".join(f"?{call}" for call in calls)
     threads = [int(name) for pid in pids for name in os.listdir(f"/proc/{pid}/task")]
     attach = [word for thread in threads for word in ("-p", str(thread))]
+    where = [word for path in paths for word in ("-P", path)]
     with tempfile.TemporaryFile("w+") as said:
         tracer = subprocess.Popen(
-            ["strace", "-o", "/dev/null", *attach, "-e", f"trace={kinds}", "-e", f"inject={kinds}:{fault}"],
+            ["strace", "-o", "/dev/null", *attach, *where, "-e", f"trace={kinds}", "-e", f"inject={kinds}:{fault}"],
             stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
         )  # fmt: skip
         try:
