@@ -159,7 +159,7 @@ class Children:
         self._marked = None
         for child in children:
             child.looks += 1
-            status = pidfd.exit_status(child.pidfd) if child.told is None else child.told
+            status = pidfd.status_of_the_dead(child.pidfd, child.pid) if child.told is None else child.told
             if status is None and child.looks < LOOKS and not child.is_leaving:
                 # Its parent has not reaped it yet; before that nobody can say how it ended. In a stop nobody asks.
                 self._to_examine.append(child)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 import struct
+
+from novad.host import proc
 
 # linux/pidfd.h: struct pidfd_info, PIDFD_GET_INFO = _IOWR(0xFF, 11, struct pidfd_info), PIDFD_INFO_EXIT.
 INFO_BYTES = 64
@@ -28,3 +31,18 @@ def exit_status(pidfd: int) -> int | None:
         return None
     (status,) = struct.unpack_from("i", info, STATUS_OFFSET)
     return int(status)
+
+
+def status_of_the_dead(pidfd: int, pid: int) -> int | None:
+    """The wait status of a process that has ended, whether its parent has reaped it or not.
+
+    A zombie's is in /proc/PID/stat for its own user (proc_pid_stat(5), exit_code) unless it is 0.
+    None where nobody can say it.
+    """
+    status = proc.zombie_status(pid)
+    try:
+        # Reaches a zombie, and nothing that was reaped: the pid read above was no other process's.
+        signal.pidfd_send_signal(pidfd, 0)
+    except OSError:
+        return exit_status(pidfd)
+    return status

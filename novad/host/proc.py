@@ -42,6 +42,16 @@ def stat(pid: int) -> Stat | None:
     return Stat(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
 
 
+def zombie_status(pid: int) -> int | None:
+    """The wait status of a zombie (the 52nd field), None for anything else.
+
+    None for 0 too: that is also what the kernel tells who may not know it.
+    """
+    data = read(f"/proc/{pid}/stat")
+    fields = data[data.rfind(b")") + 2 :].split()
+    return int(fields[49]) or None if len(fields) > 49 and fields[0] == b"Z" else None
+
+
 def is_alive(pid: int) -> bool:
     """Whether `pid` exists and is more than a zombie."""
     found = stat(pid)
