@@ -6,8 +6,10 @@ import random
 import select
 import signal
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from tests.system.board import experiment, require
+from tests.system.board import Violation, experiment, perform, require
 from tests.system.bus import BROKER, Bus, Effects, Load, Operation
 from tests.system.site import Site
 
@@ -18,24 +20,32 @@ PREFETCH = 4
 CONSUMERS = 3
 
 
+SHORT: Mapping[str, Any] = {
+    "operations": 300, "pace": 150.0, "kills": 3, "broker_kills": 1, "hold_s": 0.005, "extra": 0.1, "limit_s": 60.0,
+}  # fmt: skip
+# What a service layer may do wrong, and what makes it show.
+WRONGS: Mapping[str, Mapping[str, Any]] = {
+    "confirms off": {"confirms": False, "settle_s": 3.0},
+    "dedupe off": {"broken": "dedupe", "linger_s": 0.1, "extra": 1.0},
+    "acknowledged before it is run": {"broken": "early-ack", "hold_s": 0.3, "patience_s": 5.0, "settle_s": 3.0},
+}
+# How each shows; anything else that fails proves nothing.
+SHOWN = {
+    "confirms off": "operations are lost",
+    "dedupe off": "took effect twice",
+    "acknowledged before it is run": "operations are lost",
+}
+
+
 @experiment(
     "R35",
     "kill -9 of services and of the broker under calls and casts",
-    short={
-        "operations": 300, "pace": 150.0, "kills": 3, "broker_kills": 1, "hold_s": 0.005, "extra": 0.1,
-        "limit_s": 60.0,
-    },
+    short=SHORT,
     full={
         "operations": 10_000, "pace": 250.0, "kills": 20, "broker_kills": 3, "hold_s": 0.003, "extra": 0.01,
         "limit_s": 90.0,
     },
-    controls={
-        "confirms off": {"confirms": False, "settle_s": 3.0},
-        "dedupe off": {"broken": "dedupe", "linger_s": 0.1, "extra": 1.0},
-        "acknowledged before it is run": {
-            "broken": "early-ack", "hold_s": 0.3, "patience_s": 5.0, "settle_s": 3.0,
-        },
-    },
+    controls=WRONGS,
 )  # fmt: skip
 def kill_services_and_broker(
     site: Site,
@@ -97,3 +107,24 @@ def _judge(results: list[Operation], found: Effects, operations: int) -> None:
     errors = [operation for operation in results if operation.error is not None]
     require(not errors, f"every call and cast ends well: {len(errors)} did not, {errors[:3]}")
     require(len(results) == operations, f"every operation ends once: {len(results)}")
+
+
+@experiment(
+    "R36",
+    "the harness of R35 over a layer that does one thing wrong",
+    short={"wrongs": ["dedupe off"]},
+    full={"wrongs": list(WRONGS)},
+    controls={"nothing is wrong": {"wrongs": ["nothing"]}},
+)
+def notice_what_is_wrong(site: Site, wrongs: Sequence[str]) -> str:
+    """Each is noticed, and as what it is."""
+    noticed = []
+    for wrong in wrongs:
+        try:
+            perform(kill_services_and_broker, {**SHORT, **WRONGS.get(wrong, {})})
+        except Violation as violation:
+            require(SHOWN[wrong] in str(violation), f"{wrong} shows as {SHOWN[wrong]!r}: {violation}")
+            noticed.append(f"{wrong}: {violation}")
+        else:
+            raise Violation(f"{wrong}: nothing was noticed")
+    return "; ".join(noticed)
