@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -13,31 +17,43 @@ from nova.db import instances, session
 from nova.flags import FLAGS
 
 from tests.system.board import experiment, require, until
-from tests.system.bus import Bus
+from tests.system.bus import PATHS, ROOT, Bus
 from tests.system.site import Site
 
 WAVE = 8
 # An instance that is built and ended passes 40 points where nobody dies; every death adds some.
 POINTS = range(1, 41)
 PATIENCE_S = 60.0
+# Writers of one database: some wait for greenlets of their process, some for other processes.
+PROCESSES, GREENLETS = 4, 5
+GAP_S = 0.1
 
 
 @experiment(
     "R40",
-    "a service killed before and after each step of building and ending an instance, and again in its recovery",
-    short={"deaths": [[3], [9], [10], [14], [15, 22], [31]]},
+    "a service killed before and after each step of building and ending an instance, and again in its recovery; "
+    "twenty writers of one database",
+    short={"deaths": [[3], [9], [10], [14], [15, 22], [31]], "writes": 25},
     full={
+        "writes": 200,
         "deaths": [[point] for point in POINTS]
         + [[point, point + more] for point in POINTS for more in (2, 5, 9)],
     },
     controls={
-        "nobody looks for what was interrupted": {"deaths": [[9], [12]], "remembers": False, "wait_s": 8.0}
+        "nobody looks for what was interrupted": {"deaths": [[9], [12]], "remembers": False, "wait_s": 8.0},
+        "the library waits for locks": {"deaths": [], "library_waits": True},
     },
 )
 def kill_at_every_step(
-    site: Site, deaths: Sequence[Sequence[int]], remembers: bool = True, wait_s: float = PATIENCE_S
+    site: Site,
+    deaths: Sequence[Sequence[int]],
+    writes: int,
+    remembers: bool = True,
+    wait_s: float = PATIENCE_S,
+    library_waits: bool = False,
 ) -> str:
     """Each host has one instance and its own deaths; eight hosts live at a time."""
+    gap_s = _write_at_once(site, writes, library_waits)
     hosts = {f"c{number}": points for number, points in enumerate(deaths)}
     manager = "--compute_manager=tests.system.mortal.Mortal"
     bus = Bus(
@@ -55,7 +71,8 @@ def kill_at_every_step(
     died = sum(_points(bus, host) >= point for host, points in hosts.items() for point in points)
     return (
         f"{len(hosts)} workflows with {died} deaths, all done and all undone again, "
-        f"0 leftovers, {time.monotonic() - began_s:.1f} s"
+        f"0 leftovers, {time.monotonic() - began_s:.1f} s; {PROCESSES * GREENLETS} writers of one database, "
+        f"0 locked out, the longest hub gap {gap_s * 1000:.0f} ms"
     )
 
 
@@ -132,3 +149,43 @@ def _left(bus: Bus, hosts: list[str]) -> tuple[int, int]:
 
 def _points(bus: Bus, host: str) -> int:
     return len((bus.folder / f"points.{host}").read_text().splitlines())
+
+
+def _write_at_once(site: Site, writes: int, library_waits: bool) -> float:
+    """The longest time that a hub stood still, s, while every writer committed `writes` times."""
+    url = f"sqlite:///{site.folder}/counter.sqlite"
+    writers = [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "tests.system.writers", str(GREENLETS), str(writes),
+                f"--sql_connection={url}", f"--library_waits={library_waits}",
+            ],
+            cwd=ROOT, env={**os.environ, **PATHS}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+        for _ in range(PROCESSES)
+    ]  # fmt: skip
+    site.others += writers
+    for writer in writers:
+        assert writer.stdout is not None
+        require(writer.stdout.readline() == b"ready\n", f"a writer is ready (exit {writer.poll()})")
+    with closing(sqlite3.connect(f"{site.folder}/counter.sqlite", timeout=10)) as database, database:
+        database.execute("insert into counter values (0)")
+    said = [json.loads(out) for out in _begin_all(writers)]
+    gap_s = max(one["gap_s"] for one in said)
+    require(gap_s <= GAP_S, f"no hub stands still for more than {GAP_S:g} s: {gap_s:.3f} s")
+    errors = [error for one in said for error in one["errors"]]
+    require(not errors, f"no writer is told that the database is locked: {len(errors)} were, {errors[:2]}")
+    with closing(sqlite3.connect(f"{site.folder}/counter.sqlite", timeout=10)) as database:
+        (counted,) = database.execute("select value from counter").fetchone()
+    wanted = PROCESSES * GREENLETS * writes
+    require(counted == wanted, f"every write is there once: {counted} of {wanted}")
+    return float(gap_s)
+
+
+def _begin_all(writers: Sequence[subprocess.Popen[bytes]]) -> list[bytes]:
+    """Let all begin; what each says in the end."""
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write(b"\n")
+        writer.stdin.flush()
+    return [writer.communicate(timeout=120)[0] for writer in writers]
