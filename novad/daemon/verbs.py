@@ -150,9 +150,11 @@ def stop_and_wait(
         left = []
         for name in names:
             process = supervisor.processes.get(name)
-            if process is not None and (process.state in ALIVE or supervisor.is_leaving(name)):
+            # Who was started again by somebody else meanwhile is no longer ours to wait for, unless it is the end.
+            awaited = ALIVE if then is not None else ("stopping",)
+            if process is not None and (process.state in awaited or supervisor.is_leaving(name)):
                 left.append(name)
-            elif name in alive and name not in gone:
+            elif name in alive and name not in gone and not (process and process.pid == alive[name]):
                 how = _how(process.exit) if process and process.exit else "gone"
                 gone[name] = {"name": name, "how": how, "seconds": round(clock.now_s() - began_s, 3)}
         if any(name not in daemon.survivors for name in left):

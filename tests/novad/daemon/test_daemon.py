@@ -512,3 +512,11 @@ def test_a_follower_that_was_too_slow_learns_of_its_gap_though_no_line_comes_aft
         shown += event["text"].count("\n") if event["type"] == "lines" else 0
         skipped += event["lines"] if event["type"] == "skipped" else 0
     assert skipped > 0
+
+
+def test_a_stop_is_answered_also_where_somebody_starts_the_service_again_meanwhile(daemon: Any) -> None:
+    client = daemon.up(daemon.spec("a", "sh", "-c", "trap 'sleep 0.3; exit' TERM; while :; do sleep 0.01; done"))
+    stop = client.send("stop", names=["a"])
+    client.ask("start", names=["a"])
+    assert [row["name"] for row in client.answer(stop)["stopped"]] == ["a"]
+    client.ask("wait", **{"for": "ready"})
