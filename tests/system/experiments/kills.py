@@ -56,7 +56,7 @@ def kill_children(
         took_s.append(rings[name].at_s - began_s)
         pids[name] = rings[name].pid
         if number == double_at:
-            _start_second_copy(site, name)
+            start_second_copy(site, name)
         if number % 50 == 49 or number == kills - 1:
             require(not site.doubled(), f"two live instances: {site.doubled()}")
             require(site.leaders().keys() == set(names), "every service is alive")
@@ -72,7 +72,7 @@ def kill_children(
     return f"{kills} kills, 0 lost, 0 doubled, {spread_ms(took_s)}, rss +{grown / 1024:.0f} kB"
 
 
-def _start_second_copy(site: Site, name: str) -> None:
+def start_second_copy(site: Site, name: str) -> None:
     env = {"VICTIM": name, "SITE": site.token}
     site.others.append(subprocess.Popen(["sleep", "600"], env={**os.environ, **env}, start_new_session=True))
 
