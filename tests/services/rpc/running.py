@@ -167,7 +167,11 @@ class Proxy:
             near.close()
             return
         self.accepted += 1
-        far = socket.create_connection(self.target)
+        try:
+            far = socket.create_connection(self.target)
+        except ConnectionRefusedError:  # a broker that is not there yet
+            near.close()
+            return
         with self._lock:
             for end, other in ((near, far), (far, near)):
                 self._peers[end] = other
