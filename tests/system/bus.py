@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import select
+import shutil
 import signal
 import socket
 import sqlite3
@@ -20,16 +22,22 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import amqp
+import psutil
+from nova.broker import engine
 from nova.rpc.topology import DEAD_LETTERS
 
 from novad.core.spec import Probe, ProcessSpec
 from tests.services.rpc.running import Proxy
-from tests.system.board import require
+from tests.system.board import Skip, require
 from tests.system.site import UNTIRING, Site
 
 ROOT = Path(__file__).parents[2]
 PATHS = {"PYTHONPATH": f"{ROOT}:{ROOT}/services", "PYTHONWARNINGS": "ignore"}
 BROKER = "broker"
+# Which broker: own, or rabbitmq, a node of the installed one that belongs to the experiment alone.
+ENGINE = os.environ.get("NOVA_TEST_ENGINE", "own")
+# RabbitMQ needs several seconds to start.
+START_S = {"own": 20.0, "rabbitmq": 60.0}
 
 
 class Operation(NamedTuple):
@@ -72,6 +80,8 @@ class Bus:
         others: Mapping[str, str] = MappingProxyType({}),
         idle: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        if ENGINE == "rabbitmq" and not any(map(shutil.which, engine.SERVERS)):
+            raise Skip("rabbitmq-server is not installed")
         self.site = site
         self.folder = site.folder / "state"
         self.port = port_for_a_restart()
@@ -86,7 +96,7 @@ class Bus:
                 for name, words in idle.items()
             ),
         )
-        rings = site.bell.await_all({BROKER, *self.names, *others}, 20)
+        rings = site.bell.await_all({BROKER, *self.names, *others}, START_S[ENGINE])
         self.pids = {name: ring.pid for name, ring in rings.items()}
 
     def flags(self) -> list[str]:
@@ -99,7 +109,7 @@ class Bus:
         ]
 
     def _broker(self) -> ProcessSpec:
-        return self._nova(BROKER, f"nova-broker --port={self.port} --state_path={self.folder}")
+        return self._nova(BROKER, f"nova-broker --engine={ENGINE} --port={self.port} --state_path={self.folder}")
 
     def _consumer(self, name: str, flags: tuple[str, ...]) -> ProcessSpec:
         manager = "--tally_manager=tests.system.tally.Tally"
@@ -120,7 +130,13 @@ class Bus:
         self.await_successor(name)
 
     def signal(self, name: str, number: int) -> None:
-        os.kill(self.pids[name], number)
+        """To the process; to a broker with all that it consists of."""
+        pids = [self.pids[name]]
+        if name == BROKER:
+            pids += [child.pid for child in psutil.Process(self.pids[name]).children(recursive=True)]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def await_successor(self, name: str) -> None:
         rings = self.site.bell.await_all({name}, 20)
