@@ -22,6 +22,7 @@ from novad.core.messages import (
     Event,
     Exited,
     Extended,
+    Followed,
     NameSurvivors,
     Pinged,
     Ready,
@@ -98,6 +99,8 @@ def step(process: Process, event: Event, now_s: float, jitter: float = 0.0) -> S
             return _extended(process, now_s + event.by_s), ()
         case Said():
             return replace(process, status_text=event.text), ()
+        case Followed():
+            return replace(process, pid=event.pid), ()
 
 
 # --- Commands -----------------------------------------------------------------------------------------------

@@ -117,6 +117,14 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
+class Followed:
+    """The service named another of its processes as the one that it is (MAINPID)."""
+
+    incarnation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unhealthy:
     incarnation: int
     reason: str
@@ -144,7 +152,7 @@ class Tick:
 
 Event = (
     Start | Stop | Restart | Seat | Vacate | Redefine | Released | Spawned | SpawnFailed | Ready | Pinged | WatchdogSet
-    | Extended | Said | Unhealthy | Exited | TreeGone | Tick
+    | Extended | Said | Followed | Unhealthy | Exited | TreeGone | Tick
 )  # fmt: skip
 
 

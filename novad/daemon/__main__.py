@@ -14,8 +14,7 @@ import sys
 
 from novad.core.place import Place
 from novad.daemon.loop import Daemon
-from novad.host import ports, signals
-from novad.host.child import become_subreaper
+from novad.host import ports, proc, signals
 
 
 def main() -> int:
@@ -34,7 +33,7 @@ def main() -> int:
         _say(args.ready_fd, "busy")
         return 0
     try:
-        become_subreaper()
+        proc.become_subreaper()
         signals.clean()
         os.set_inheritable(lock, False)
         daemon = Daemon(place, lock, _raise_limit(args.soft_nofile))

@@ -19,6 +19,7 @@ from novad.core.messages import (
     Effect,
     Event,
     Exited,
+    Followed,
     KillTree,
     NameSurvivors,
     Spawn,
@@ -36,7 +37,8 @@ from novad.core.spec import Cluster, ProcessSpec
 from novad.daemon.birth import Birth, Wiring
 from novad.daemon.watching import Reports, Watching
 from novad.host import proc
-from novad.host.child import Child, Children, Hooks
+from novad.host.child import Child, Hooks
+from novad.host.children import Children
 from novad.host.disk import Disk
 from novad.host.launch import SHORTAGE, Command, SpawnError, spawn
 from novad.host.output import Output
@@ -64,7 +66,7 @@ class Effects:
         self._reports = reports
         self.env: dict[str, str] = {}
         self.outputs: dict[str, Output] = {}
-        self.children = Children(Hooks(self._child_exited, self._child_tree_gone))
+        self.children = Children(Hooks(self._child_exited, self._child_tree_gone, reports.before_death))
         self.templates = Templates(House(self.children.add_helper, self.children.remove_helper, reports.template))
         self.ports = Ports()
         self.identities: dict[str, Identity] = {}
@@ -239,6 +241,19 @@ class Effects:
             f"started on {terminal}, pid {pid}{'' if with_log else '; its output goes there'}"
         )
         return Spawned(offer.incarnation, pid)
+
+    def follow(self, child: Child, pid: int) -> Event | None:
+        """`pid`, of the tree of `child`, is the process from now on; None, with a remark, where that cannot be."""
+        reason = self.children.follow(child, pid)
+        if reason:
+            self.outputs[child.name].note(f"MAINPID={pid} ignored: {reason}")
+            return None
+        _, fd, _ = child.main or (child.pid, child.pidfd, None)
+        pipes = self.identities[child.name].pipes if child.name in self.identities else ()
+        identity = identify(pid, fd, pipes)
+        if identity is not None:
+            self.identities[child.name] = identity
+        return Followed(child.incarnation, pid)
 
     def _taken(self, name: str) -> str:
         holders = ", ".join(f"pid {pid} ({proc.command(pid)})" for pid in self._records.holders(name))

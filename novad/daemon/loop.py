@@ -102,13 +102,16 @@ class Daemon:
             lambda name, text: self.audience.tell({"type": "probe", "name": name, "text": text}),
             self._on_survivors,
             lambda text: self.journal.write("template", text=text),
+            lambda: self._notify.receive(),
         )
         self._records = Records(place.run_dir, self.disk)
         effects = Effects(wiring, self._records, reports, self.disk)
         self.supervisor = Supervisor(effects, self._records, self.journal, self._on_change)
         self._meter = Meter()
         self._notify = NotifySocket(
-            notify_path, self.supervisor.effects.children.is_leader, self._on_notification
+            notify_path,
+            lambda pid: self.supervisor.effects.children.speaker(pid) is not None,
+            self._on_notification,
         )
         self._signals = Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *MEANINGLESS), self._on_signal)
         self._control = self._listen()
@@ -238,7 +241,7 @@ class Daemon:
             self.end()
 
     def _on_notification(self, notification: Notification) -> None:
-        child = self.supervisor.effects.children.leader(notification.pid)
+        child = self.supervisor.effects.children.speaker(notification.pid)
         if child is None:
             return
         name, incarnation, fields = child.name, child.incarnation, notification.fields
@@ -253,6 +256,10 @@ class Daemon:
         for key, kind in (("WATCHDOG_USEC", WatchdogSet), ("EXTEND_TIMEOUT_USEC", Extended)):
             if MICROSECONDS.fullmatch(fields.get(key, "")):
                 events.append(kind(incarnation, int(fields[key]) / 1_000_000))
+        if "MAINPID" in fields:
+            pid = int(fields["MAINPID"]) if PID.fullmatch(fields["MAINPID"]) else 0
+            followed = self.supervisor.effects.follow(child, pid)
+            events += [followed] if followed is not None else []
         for event in events:
             self._mailbox.put(About(name, event))
 
@@ -380,6 +387,7 @@ class Daemon:
 RELOADING, STOPPING = "reloading", "stopping"
 # A 64-bit number, as sd_notify(3) has it.
 MICROSECONDS = re.compile(r"[0-9]{1,19}")
+PID = re.compile(r"[0-9]{1,9}")
 
 
 def _what_it_says(fields: dict[str, str], before: str) -> str | None:

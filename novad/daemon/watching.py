@@ -15,13 +15,15 @@ from novad.host.probe import Checking, LineSearch, Probing, Surroundings
 @dataclass(frozen=True, slots=True)
 class Reports:
     """Where news goes that is no event: `put(name, event)`, `lines(name, text)`, `probe(name, text)`,
-    `survivors(name, [(pid, command, held)])`, `template(text)`."""
+    `survivors(name, [(pid, command, held)])`, `template(text)`; `before_death()` takes in what a process that has
+    just died may still have said."""
 
     put: Callable[[str, Event], None]
     lines: Callable[[str, bytes], None]
     probe: Callable[[str, str], None]
     survivors: Callable[[str, list[tuple[int, str, str]]], None]
     template: Callable[[str], None]
+    before_death: Callable[[], None]
 
 
 class Watching:

@@ -49,9 +49,10 @@ class NotifySocket:
             pass
         self._socket.bind(path)
         os.chmod(path, 0o600)
-        self._watcher = Watcher(self._socket.fileno(), self._readable)
+        self._watcher = Watcher(self._socket.fileno(), self.receive)
 
-    def _readable(self) -> None:
+    def receive(self) -> None:
+        """Take in what has come."""
         for _ in range(DATAGRAMS_PER_TURN):
             try:
                 data, ancillary, _flags, _address = self._socket.recvmsg(DATAGRAM_BYTES, 256)
