@@ -5,9 +5,12 @@ It imports neither kind before it knows which: a service on the web does without
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
+import pkgutil
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from nova import exception, flags
@@ -33,18 +36,50 @@ def import_class(path: str) -> Any:
     except (ImportError, ValueError, AttributeError) as error:
         if isinstance(error, ImportError) and error.name and not module_name.startswith(error.name):
             raise  # the module is there; what it imports is not
-        raise exception.NoManager(f"cannot load {path}: {error}") from error
+        near = _nearest(path, _paths_beside(module_name))
+        raise exception.NoManager(f"cannot load {path}: {error}{near}") from error
+
+
+def _paths_beside(module_name: str) -> Iterable[str]:
+    """What could be loaded instead: classes of the module, or where there is no such module, of those beside it."""
+    package, _, missing = module_name.rpartition(".")
+    try:
+        names = [module_name] if module_name in sys.modules else _modules_like(package, missing)
+        modules = [importlib.import_module(name) for name in names]
+    except ImportError:
+        return []
+    return [
+        f"{each.__name__}.{name}"
+        for each in modules
+        for name, value in vars(each).items()
+        if isinstance(value, type)
+    ]
+
+
+def _modules_like(package: str, missing: str) -> list[str]:
+    path = getattr(importlib.import_module(package), "__path__", ()) if package else ()
+    found = [module.name for module in pkgutil.iter_modules(path)]
+    return [f"{package}.{name}" for name in difflib.get_close_matches(missing, found, 1)]
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def manager_path(topic: str) -> str:
-    """The class in `--<topic>_manager`. Raises `NoManager`, naming the flag and those that exist."""
+    """The class in `--<topic>_manager`. Raises `NoManager`, naming the flag, those that exist, and the nearest."""
     flag = f"{topic}_manager"
     if flag not in FLAGS:
         flags.DEFINE_string(flag, None, f"class that serves {topic}")
     path: str | None = FLAGS[flag]
     if not path:
-        known = ", ".join(f"--{other}" for other in FLAGS if other.endswith("_manager") and FLAGS[other])
-        raise exception.NoManager(f"no manager for {topic!r}: set --{flag} (known: {known})")
+        topics = [
+            other.removesuffix("_manager") for other in FLAGS if other.endswith("_manager") and FLAGS[other]
+        ]
+        known = ", ".join(f"--{other}_manager" for other in topics)
+        near = _nearest(f"nova-{topic}", [f"nova-{other}" for other in topics])
+        raise exception.NoManager(f"no manager for {topic!r}: set --{flag} (known: {known}){near}")
     return path
 
 

@@ -188,6 +188,20 @@ def test_a_topic_without_a_manager_is_an_error_that_names_the_flag() -> None:
     assert caught.value.exit_code == 100
 
 
+@pytest.mark.parametrize("path", ["nova.compute.manager.ComputeManger", "nova.compute.manger.ComputeManager"])
+def test_a_class_that_is_misspelt_is_named_with_its_nearest(path: str) -> None:
+    with pytest.raises(
+        exception.NoManager, match=r"did you mean nova\.compute\.manager\.ComputeManager\?"
+    ) as caught:
+        service.import_class(path)
+    assert caught.value.exit_code == 100
+
+
+def test_a_binary_that_is_misspelt_is_named_with_its_nearest() -> None:
+    with pytest.raises(exception.NoManager, match=r"did you mean nova-compute\?"):
+        Service.create(binary="nova-comptue")
+
+
 @pytest.mark.parametrize("path", ["nowhere.Manager", "nova.manager.Nothing", "word", ""])
 def test_a_class_that_cannot_be_loaded_is_named(path: str) -> None:
     with pytest.raises(exception.NoManager, match="cannot load"):
