@@ -14,6 +14,7 @@ import faulthandler
 import os
 import time
 from collections.abc import Callable
+from select import PIPE_BUF, POLLOUT
 from typing import Any
 
 from nova import exception, flags, green, stacks
@@ -23,6 +24,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_float("hub_limit", 5.0, "seconds that the hub may stand still before its stacks are printed")
 
 PERIOD_S = 1.0
+# How long stacks wait for whoever reads stderr; the rest of them is dropped then, like log lines.
+READER_S = 0.2
 
 
 class Watchdog:
@@ -62,7 +65,7 @@ class Watchdog:
         except Exception as error:  # half-built state seen from another thread
             described = [f"(calls in flight: {error!r})"]
         text = stacks.text(f"{title} (hub busy for {self.hub.busy_s():.1f} s)", described)
-        green.original("os").write(self._fd, text.encode("utf-8", "backslashreplace"))
+        _write(self._fd, text.encode("utf-8", "backslashreplace"))
 
     def _run(self) -> None:
         while not self._stopped.wait(PERIOD_S):
@@ -94,3 +97,17 @@ class Watchdog:
             if now_s - self._asked_s >= self._patience_s:
                 self.dump("a stop was asked for and the hub does not turn")
                 self._end(exception.EXIT_DRAIN_TIMED_OUT)
+
+
+def _write(fd: int, data: bytes) -> None:
+    """All of it, or what is taken before nobody reads any more: a full pipe must not stop the hub, nor end it."""
+    os, poll = green.original("os"), green.original("select").poll()
+    poll.register(fd, POLLOUT)
+    deadline_s = time.monotonic() + READER_S
+    while data and poll.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
+        try:
+            data = data[os.write(fd, data[:PIPE_BUF]) :]
+        except BlockingIOError:
+            continue  # somebody else was quicker
+        except OSError:
+            return  # nobody will ever read it

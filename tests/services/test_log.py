@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nova import context, green, log
+from nova import context, green, log, signals, watchdog
 
 
 @pytest.fixture
@@ -84,6 +84,18 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody_and_loses_the_oldest_only(pipe
     assert any(b"log lines were dropped" in line for line in lines)
     numbers = [int(line.split()[1]) for line in lines if line.startswith(b"line ")]
     assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("is_blocking", [True, False])
+def test_stacks_for_a_pipe_that_nobody_reads_are_dropped(pipe: tuple[int, int], is_blocking: bool) -> None:
+    os.set_blocking(pipe[1], False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(pipe[1], b"x" * 512)
+    os.set_blocking(pipe[1], is_blocking)
+    began_s = time.monotonic()
+    watchdog.Watchdog(signals.Signals(lambda name: None), fd=pipe[1]).dump("USR1")
+    assert time.monotonic() - began_s < 2
 
 
 def test_flush_at_the_end_waits_for_a_slow_reader_but_not_for_ever(pipe: tuple[int, int]) -> None:
