@@ -63,8 +63,10 @@ def quarrel(
     require(not any(thread.is_alive() for thread in threads), "every command is answered")
     require(not failures, f"every command is answered: {failures[:3]}")
     if forget:
-        site.client().ask("stop")
-        site.client().ask("start", names=[name for name in names if _possible(asked, name) == {False}])
+        sent_s = time.monotonic()
+        site.client().ask("stop", names=["v0"])
+        asked.append(Asked("v0", False, sent_s, time.monotonic()))
+        site.client().ask("start", names=["v0"])
     for name in names:
         _expect(site, name, _possible(asked, name))
     took_s = [item.answered_s - item.sent_s for item in asked]
