@@ -1,4 +1,7 @@
-"""boto3 through the whole cloud: the services as processes of their own, and all of them in one."""
+"""boto3 through the whole cloud: the services as processes of their own, and all of them in one.
+
+Where the cluster of the repository will do it is novad's fixture; a service with a flag of its own is started alone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.cloud import SERVICES, Cloud
+from novad.testing.chaos import Chaos
+from novad.testing.handle import Nova
+from tests.system.cloud import Cloud
 from tests.system.round_trip import client, describe, round_trip, run_and_terminate, wait
 
 IMAGE = "ami-00000001"
@@ -27,21 +32,28 @@ def cloud(stack: contextlib.ExitStack, tmp_path: Path) -> Cloud:
     return Cloud(stack, tmp_path).start_all()
 
 
-def test_boto3_makes_the_round_trip_and_again_after_each_service_was_killed(cloud: Cloud) -> None:
-    round_trip(*cloud.urls)
-    for name in ("nova-broker", *SERVICES):
-        cloud.kill(name).wait_ready()
-        run_and_terminate(client("ec2", cloud.urls[0]))
+@pytest.mark.novad(fresh=True)
+def test_boto3_makes_the_round_trip_and_again_after_each_service_was_killed(
+    nova: Nova, nova_chaos: Chaos
+) -> None:
+    api, objectstore = nova.url("api"), nova.url("objectstore")
+    round_trip(api, objectstore)
+    for name in nova.names("all"):
+        nova_chaos.kill(name)
+        nova.wait(name, "ready", timeout=60)
+        run_and_terminate(client("ec2", api))
 
 
-def test_a_host_that_dies_with_a_guest_finds_it_again(cloud: Cloud) -> None:
-    ec2 = client("ec2", cloud.urls[0])
+@pytest.mark.novad(fresh=True)
+def test_a_host_that_dies_with_a_guest_finds_it_again(nova: Nova, nova_chaos: Chaos) -> None:
+    ec2 = client("ec2", nova.url("api"))
     made = ec2.run_instances(ImageId=IMAGE, MinCount=4, MaxCount=4, InstanceType="m1.tiny")["Instances"]
     instances = [item["InstanceId"] for item in made]
     wait(ec2, "instance_running", InstanceIds=instances)
     before = [describe(ec2, instance)["PrivateIpAddress"] for instance in instances]
-    for host in ("compute-1", "compute-2"):
-        cloud.kill(host).wait_ready()
+    for host in nova.names("compute"):
+        nova_chaos.kill(host)
+        nova.wait(host, "ready", timeout=60)
     assert [describe(ec2, instance)["State"]["Name"] for instance in instances] == ["running"] * 4
     assert [describe(ec2, instance)["PrivateIpAddress"] for instance in instances] == before
     ec2.terminate_instances(InstanceIds=instances)
