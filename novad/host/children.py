@@ -377,7 +377,9 @@ class Children:
 
 def _exit_status(child: Child) -> int | None:
     """The wait status of the process that is the service, once its parent has reaped it."""
-    return pidfd.exit_status(child.pidfd if child.main is None else child.main[1])
+    if child.main is not None:
+        return pidfd.status_of_the_dead(child.main[1], child.main[0])
+    return pidfd.status_of_the_dead(child.pidfd, child.pid)
 
 
 def _is_in_group(pid: int, group: int) -> bool:
