@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import signal
 from collections.abc import Callable
@@ -12,11 +11,11 @@ from typing import Any
 
 from novad import __version__
 from novad.core import wire
-from novad.core.messages import Event, Extended, Pinged, Restart, Said, Start, Stop, WatchdogSet
+from novad.core.messages import Event, Restart, Start, Stop
 from novad.core.place import Place
 from novad.core.process import ALIVE, Process
 from novad.core.spec import Cluster
-from novad.daemon import adoption, harm, log_tail, report, upgrade, verbs
+from novad.daemon import adoption, harm, log_tail, report, told, upgrade, verbs
 from novad.daemon.audience import Audience
 from novad.daemon.birth import Wiring
 from novad.daemon.changes import Changes
@@ -81,6 +80,7 @@ class Daemon:
         self._soft_nofile = soft_nofile
         self._mailbox: Mailbox[About | Asked | Act] = Mailbox()
         self._running = True
+        self._seen_s = clock.now_s()
         self.started_s = clock.now_s()
         self.is_leaving = False
         self.lease = Lease()
@@ -135,20 +135,31 @@ class Daemon:
             self._wait()
             while self._mailbox:
                 self._handle(self._mailbox.take())
+            self._notice_standstill()
             self.supervisor.tick()
             self.supervisor.settle()
             self.audience.check()
 
     def _wait(self) -> None:
-        """Until there is news or a timer is due. Who was stopped or suspended meanwhile heard nobody: a ping or an
-        answer that came in that time is not late because of that."""
-        due_s, began_s = self.supervisor.next_deadline_s(), clock.now_s()
+        """Until there is news or a timer is due."""
+        began_s = self._notice_standstill()
+        due_s = self.supervisor.next_deadline_s()
         timeout_s = None if due_s is None else max(due_s - began_s, 0.0)
         self._mailbox.wait(timeout_s)
-        waited_s = clock.now_s() - began_s
-        if timeout_s is not None and waited_s > timeout_s + STANDSTILL_S:
-            self.journal.write("standstill", seconds=round(waited_s - timeout_s, 3))
-            self.supervisor.postpone(waited_s)
+        if timeout_s is None:
+            self._seen_s = clock.now_s()
+        else:
+            self._notice_standstill(timeout_s)
+
+    def _notice_standstill(self, expected_s: float = 0.0) -> float:
+        """The present. Who was stopped or suspended since the last look, at work or in a wait of `expected_s`, heard
+        nobody: a ping or an answer that came in that time is not late because of that."""
+        now_s = clock.now_s()
+        passed_s, self._seen_s = now_s - self._seen_s, now_s
+        if passed_s > expected_s + STANDSTILL_S:
+            self.journal.write("standstill", seconds=round(passed_s - expected_s, 3))
+            self.supervisor.postpone(passed_s)
+        return now_s
 
     def _handle(self, item: About | Asked | Act) -> None:
         match item:
@@ -241,27 +252,18 @@ class Daemon:
             self.end()
 
     def _on_notification(self, notification: Notification) -> None:
-        child = self.supervisor.effects.children.speaker(notification.pid)
+        effects, fields = self.supervisor.effects, notification.fields
+        child = effects.children.speaker(notification.pid)
         if child is None:
             return
-        name, incarnation, fields = child.name, child.incarnation, notification.fields
         if fields.get("READY") == "1":
-            self.supervisor.effects.watching.said_ready(name)
-        events: list[Event] = []
-        said = _what_it_says(fields, self.supervisor.processes[name].status_text)
-        if said is not None:
-            events.append(Said(incarnation, said))
-        if fields.get("WATCHDOG") == "1":
-            events.append(Pinged(incarnation))
-        for key, kind in (("WATCHDOG_USEC", WatchdogSet), ("EXTEND_TIMEOUT_USEC", Extended)):
-            if MICROSECONDS.fullmatch(fields.get(key, "")):
-                events.append(kind(incarnation, int(fields[key]) / 1_000_000))
-        if "MAINPID" in fields:
-            pid = int(fields["MAINPID"]) if PID.fullmatch(fields["MAINPID"]) else 0
-            followed = self.supervisor.effects.follow(child, pid)
-            events += [followed] if followed is not None else []
-        for event in events:
-            self._mailbox.put(About(name, event))
+            effects.watching.said_ready(child.name)
+        before = self.supervisor.processes[child.name].status_text
+        events = told.events(fields, child.incarnation, before)
+        pid = told.main_pid(fields)
+        followed = None if pid is None else effects.follow(child, pid)
+        for event in [*events, *([] if followed is None else [followed])]:
+            self._mailbox.put(About(child.name, event))
 
     def _on_change(self, old: Process, new: Process) -> None:
         if new.state in ("starting", "stopped", "done", "failed"):
@@ -382,20 +384,3 @@ class Daemon:
         self.changes.refresh()
         self.journal.write("reload", added=found.added, removed=found.removed, changed=list(found.changed))
         return [*running, *fresh]
-
-
-RELOADING, STOPPING = "reloading", "stopping"
-# A 64-bit number, as sd_notify(3) has it.
-MICROSECONDS = re.compile(r"[0-9]{1,19}")
-PID = re.compile(r"[0-9]{1,9}")
-
-
-def _what_it_says(fields: dict[str, str], before: str) -> str | None:
-    """The line for humans after a notification (sd_notify(3)); None where it stays."""
-    if "STATUS" in fields:
-        return fields["STATUS"][:200]
-    if fields.get("RELOADING") == "1":
-        return RELOADING
-    if fields.get("STOPPING") == "1":
-        return STOPPING
-    return "" if fields.get("READY") == "1" and before == RELOADING else None
