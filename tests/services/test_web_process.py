@@ -83,6 +83,9 @@ def is_refused_soon(port: int) -> bool:
             socket.create_connection(("127.0.0.1", port)).close()
         except ConnectionRefusedError:
             return True
+        except ConnectionResetError:
+            # It was in the queue when the listener closed.
+            continue
     return False
 
 

@@ -272,6 +272,9 @@ def test_a_follower_whose_output_nobody_reads_any_more_ends(project: Project) ->
     assert follower.wait(20) == 0
 
 
+@pytest.mark.skipif(
+    "PYTEST_XDIST_WORKER" in os.environ, reason="alone only: its Ctrl-C comes too early in company"
+)
 def test_without_a_terminal_no_line_of_the_start_is_lost(project: Project) -> None:
     many = "for i in range(20000): print(i)"
     command = f"import time\\n{many}\\nprint('end', flush=True)\\ntime.sleep(1000)"
