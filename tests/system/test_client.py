@@ -8,6 +8,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.system.client import Project, marked_processes
 
 TWO = """
