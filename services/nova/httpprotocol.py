@@ -17,6 +17,7 @@ from nova import green
 # How long a stop waits for the first bytes of a connection that has just been made.
 FIRST_BYTES_S = 0.2
 IDLE, REQUEST, CLOSE = "idle", "request", "close"
+_BAD_REQUEST = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -38,6 +39,8 @@ class Limits:
 
 class Protocol(green.wsgi.HttpProtocol):
     """What eventlet calls for each connection; its server carries our `limits`."""
+
+    rfile: Any
 
     def __init__(self, connection: list[Any], server: Any) -> None:
         connection.append(self)
@@ -70,6 +73,22 @@ class Protocol(green.wsgi.HttpProtocol):
         self._head = green.spawn_after(self._limits.head_s, cut, self.connection)
         return super()._read_request_line()
 
+    def parse_request(self) -> bool:
+        """Whether there is a whole head. eventlet would also run what a cut connection has left of one.
+
+        HTTP/0.9 is refused as well: of its requests nobody can tell whether the end is missing.
+        """
+        head = self.rfile = _Head(self.rfile)
+        is_line = self.raw_requestline.endswith(b"\n") and len(self.raw_requestline.split()) == 3
+        if is_line and not super().parse_request():
+            return False
+        if is_line and head.has_ended:
+            return True
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.wfile.write(_BAD_REQUEST)
+        return False
+
     def _head_ends(self) -> None:
         if self._head is not None:
             self._head.cancel()
@@ -93,6 +112,19 @@ class Protocol(green.wsgi.HttpProtocol):
             self.close_connection = True
             return
         super().handle_one_response()
+
+
+class _Head:
+    """The file that the lines of a head are read from; `has_ended` once the empty one was there."""
+
+    def __init__(self, lines: Any) -> None:
+        self._lines = lines
+        self.has_ended = False
+
+    def readline(self, size: int = -1) -> bytes:
+        line: bytes = self._lines.readline(size)
+        self.has_ended = line in (b"\r\n", b"\n")
+        return line
 
 
 def end_softly(connection: list[Any]) -> None:

@@ -77,6 +77,10 @@ class Client:
         assert more, "the connection was closed"
         return more
 
+    def say_no_more(self) -> Client:
+        self._sock.shutdown(socket.SHUT_WR)
+        return self
+
     def close(self) -> None:
         self._sock.close()
 
@@ -201,6 +205,29 @@ def test_a_head_that_comes_too_slowly_is_cut_off(serve: Serve) -> None:
     client.rest()
     trickle.kill()
     assert 0.1 < time.monotonic() - began_s < 2
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /pa",
+        b"GET /path HTTP/1.1",
+        b"GET / HTTP/1.1\r\nHos",
+        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        b"GET /path\r\n",
+    ],
+)
+def test_what_was_cut_off_in_its_head_is_no_request(serve: Serve, head: bytes) -> None:
+    ran: list[str] = []
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        ran.append(environ["PATH_INFO"])
+        start_response("200 OK", [])
+        return [b"ran"]
+
+    answer = Client(serve(app).port).send(head).say_no_more().rest()
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert not ran
 
 
 def test_a_body_that_comes_too_slowly_is_cut_off(serve: Serve) -> None:
