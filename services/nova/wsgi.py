@@ -132,13 +132,24 @@ class Server:
                 sock, address = self._listener.accept()
             except OSError as error:
                 if error.errno in _SHORT_OF:
-                    self._shed_one()
+                    self._accept_when_short()
                 elif error.errno == errno.EBADF:
                     return
                 # Anything else is about one connection that ended before we took it (accept(2)).
                 green.sleep(0)
             else:
                 self._adopt(sock, address)
+
+    def _accept_when_short(self) -> None:
+        """Take or shed the next client. The kernel says that we are out of descriptors also where nobody waits."""
+        green.wait_read(self._listener.fileno())
+        try:
+            raw, address = self._listener.fd.accept()
+        except OSError as error:
+            if error.errno in _SHORT_OF:
+                self._shed_one()
+        else:
+            self._adopt(green.GreenSocket(raw), address)
 
     def _adopt(self, sock: Any, address: Any) -> None:
         number = next(self._numbers)
@@ -162,9 +173,9 @@ class Server:
             LOG.error("out of file descriptors: answering 503 (%d connections)", len(self._connections))
         os.close(self._spare)
         try:
-            sock, _ = self._listener.accept()
+            sock, _ = self._listener.fd.accept()
             sock.setblocking(False)
-            sock.fd.send(_SERVICE_UNAVAILABLE)
+            sock.send(_SERVICE_UNAVAILABLE)
             sock.close()
             self.shed += 1
         except OSError:
