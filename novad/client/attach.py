@@ -14,6 +14,7 @@ from typing import Any
 
 from novad.client.app import App
 from novad.client.feed import Feed
+from novad.client.guardian import Sentry
 from novad.client.interrupts import Interrupts
 from novad.client.keyboard import Keyboard
 from novad.client.keys import Keys
@@ -34,12 +35,13 @@ INTERRUPTED = 130
 
 
 class Attached:
-    """`shown` are the processes whose lines are printed; `owns` says that the cluster ends with this command."""
+    """`shown` are the processes whose lines are printed. With a `sentry` the cluster ends with this command."""
 
     def __init__(
-        self, app: App, link: Link, starting: Starting, shown: list[str], *, owns: bool, keys: bool
+        self, app: App, link: Link, starting: Starting, shown: list[str], sentry: Sentry | None, *, keys: bool
     ) -> None:
-        self.app, self.link, self.starting, self.owns = app, link, starting, owns
+        self.app, self.link, self.starting, self.sentry = app, link, starting, sentry
+        self.owns = owns = sentry is not None
         terminal = app.terminal
         style = LineStyle(
             paint=terminal.paint,
@@ -166,8 +168,9 @@ class Attached:
 
     def _leave(self) -> int:
         """Detaches. An owner gives its lease back first, or the cluster would end with this connection."""
-        if self.owns:
+        if self.sentry is not None:
             self.link.request("lease", release=True)
+            self.sentry.dismiss()
         self.view.close()
         running = self.feed.running()
         count = f"{plural(running, 'service')} still running" if running else "the cluster goes on"

@@ -14,6 +14,7 @@ from typing import Any
 from novad.client.app import App, write_names
 from novad.client.compiling import RELOAD_ANSWER_S, compiled, is_change, running_cluster
 from novad.client.deadline import Deadline
+from novad.client.guardian import Sentry
 from novad.client.launch import has_records
 from novad.client.link import Link
 from novad.client.render.progress import about, summary
@@ -85,8 +86,10 @@ def change(app: App, link: Link, running: Cluster, cluster: Cluster) -> None:
     link.request("reload", RELOAD_ANSWER_S, cluster=to_json(cluster), dry_run=False)
 
 
-def bring_up(app: App, link: Link, cluster: Cluster, options: UpOptions, owns: bool) -> int:
-    """Everything after the daemon answers; the exit code.
+def bring_up(
+    app: App, link: Link, cluster: Cluster, options: UpOptions, owns: bool, sentry: Sentry | None = None
+) -> int:
+    """Everything after the daemon answers; the exit code. `sentry` is the one that an owner has already.
 
     The cluster is loaded first and started after the subscription, so that no event is missed.
     """
@@ -98,6 +101,7 @@ def bring_up(app: App, link: Link, cluster: Cluster, options: UpOptions, owns: b
         "seed": options.seed,
     }
     if owns and attaches:
+        sentry = sentry or Sentry(app.place())
         link.request("lease")
     say_changed(app, link.request("up", UP_ANSWER_S, start=False, **ask))
     rows = link.request("status", names=[], usage=False)["processes"]
@@ -124,23 +128,23 @@ def bring_up(app: App, link: Link, cluster: Cluster, options: UpOptions, owns: b
         return detached(app, link, starting)
     from novad.client.attach import Attached
 
-    attached = Attached(app, link, starting, shown, owns=owns, keys=not options.no_keys)
+    attached = Attached(app, link, starting, shown, sentry, keys=not options.no_keys)
     try:
         return attached.run()
     except NotRunning:
-        if not owns or not has_records(app.place()):
+        if sentry is None or not has_records(app.place()):
             raise
-    return take_over(app, cluster, options, attached.is_stopping)
+    return take_over(app, cluster, options, sentry, attached.is_stopping)
 
 
-def take_over(app: App, cluster: Cluster, options: UpOptions, is_stopping: bool) -> int:
+def take_over(app: App, cluster: Cluster, options: UpOptions, sentry: Sentry, is_stopping: bool) -> int:
     """The daemon was killed under the owner of the cluster: a new one adopts what runs, and the owner goes on."""
     app.terminal.note("the daemon died; a new one takes over what runs")
     with app.link() as link:
         if is_stopping:
             link.request("down", None)
             return INTERRUPTED
-        return bring_up(app, link, cluster, options, owns=True)
+        return bring_up(app, link, cluster, options, True, sentry)
 
 
 def shown_logs(rows: list[dict[str, Any]], cluster: Cluster, options: UpOptions) -> list[str]:

@@ -7,6 +7,7 @@ wake-up. An owner whose cluster is down says `done` and the shell ends.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -25,6 +26,16 @@ while read -r word; do
     esac
 done
 [ -z "$daemon" ] || kill "$daemon"
+exec "$@"
+"""
+
+
+# The same for a single owner: "$1" is the run directory, the rest what is to be done when the pipe ends without a word.
+# A cluster that is down has left nothing there, and no interpreter need be started to see that.
+WATCH_ONE = """
+read -r word && exit 0
+[ -e "$1/cluster.json" ] || exit 0
+shift
 exec "$@"
 """
 
@@ -98,3 +109,26 @@ class Guardian:
     def sweep(self) -> bool:
         """End everything of the cluster here and now, by force; whether nothing is left."""
         return sweep.sweep([cluster_token(self._place), *self._tokens], self._place.run_dir)
+
+
+class Sentry:
+    """Beside an `up` that owns its cluster. While it or its daemon lives, the other one sees to everything; when both
+    were killed, this does. Nobody but the owner holds the pipe, so nothing stays in the file system."""
+
+    def __init__(self, place: Place) -> None:
+        act = [sys.executable, "-I", "-S", sweep.__file__, "--bury", place.run_dir, cluster_token(place)]
+        source, self._fd = os.pipe2(os.O_CLOEXEC)
+        with open(source, "rb") as pipe:
+            self._child = subprocess.Popen(
+                ["/bin/sh", "-c", WATCH_ONE, "novad-sentry", place.run_dir, *act],
+                stdin=pipe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
+                env={"PATH": os.defpath},
+            )  # fmt: skip
+        # It lives on without us: no warning when this object is collected.
+        self._child.returncode = 0
+
+    def dismiss(self) -> None:
+        """The cluster is to live on without an owner."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._fd, b"done\n")
+        os.close(self._fd)

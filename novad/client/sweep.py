@@ -9,6 +9,7 @@ given to somebody else meanwhile is left alone.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -17,6 +18,8 @@ import signal
 import sys
 
 ROUNDS = 50
+# The definition of a cluster that is not down, in its run directory.
+CLUSTER = "cluster.json"
 # A daemon that lives stops its services in good order; this is how long it may take for that.
 GRACE_MS = 1200
 
@@ -109,7 +112,10 @@ def sweep(tokens: list[str], run_dir: str = "") -> bool:
 
     True when nothing is left.
     """
-    known = leaders(run_dir) if run_dir else {}
+    return kill_all(tokens, run_dir, leaders(run_dir) if run_dir else {})
+
+
+def kill_all(tokens: list[str], run_dir: str, known: dict[int, int]) -> bool:
     for _ in range(ROUNDS):
         found = members(tokens, run_dir, known)
         if not found:
@@ -118,15 +124,65 @@ def sweep(tokens: list[str], run_dir: str = "") -> bool:
     return False
 
 
-def let_the_daemon_end(run_dir: str) -> None:
-    """Wait for the daemon of `run_dir`, if one lives, as long as its good order may take."""
+def daemons(run_dir: str) -> list[int]:
+    """A pidfd of each living daemon of `run_dir`."""
+    found = []
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
         if daemon_mark(run_dir) in read(pid, "cmdline"):
             fields = fields_of(pid)
             fd = pinned(pid, fields[3]) if fields else None
             if fd is not None:
-                wait_for(fd, GRACE_MS)
-                os.close(fd)
+                found.append(fd)
+    return found
+
+
+def let_the_daemon_end(run_dir: str) -> None:
+    """Wait for the daemon of `run_dir`, if one lives, as long as its good order may take."""
+    for fd in daemons(run_dir):
+        wait_for(fd, GRACE_MS)
+        os.close(fd)
+
+
+def bury(run_dir: str, cluster_token: str) -> None:
+    """The end of a cluster whose owning `up` is dead: in good order, however long that takes, while its daemon lives.
+
+    What a daemon that was killed leaves behind is killed, unless another daemon has taken it over by then.
+    """
+    for fd in daemons(run_dir):
+        # It has seen the end of the lease before us, unless it began just now and nobody had told it of one.
+        signal.pidfd_send_signal(fd, signal.SIGTERM)
+        wait_for(fd, -1)
+        os.close(fd)
+    lock = f"{run_dir}/lock"
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(lock).st_ino != os.fstat(fd).st_ino:
+            return
+    except OSError:
+        # The directory is gone: it ended in good order. Or somebody else holds the lock, and all that was ours.
+        return
+    # A daemon that begins now is told that it is not alone: it must not be swept away for that.
+    if os.path.exists(f"{run_dir}/{CLUSTER}"):
+        kill_all([cluster_token], "", leaders(run_dir))
+    for name in os.listdir(run_dir):
+        if name != "lock":
+            remove(f"{run_dir}/{name}")
+    remove(lock)
+    try:
+        os.rmdir(run_dir)
+    except OSError:
+        pass
+
+
+def remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        try:
+            os.unlink(path)
+        except OSError:
+            pass
 
 
 def main(run_dir: str, cluster_token: str, *command_tokens: str) -> None:
@@ -139,4 +195,7 @@ def main(run_dir: str, cluster_token: str, *command_tokens: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "--bury":
+        bury(*sys.argv[2:])
+    else:
+        main(*sys.argv[1:])

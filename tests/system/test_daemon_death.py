@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,59 @@ def test_upgrade_keeps_the_daemon_and_its_processes(project: Project) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "no service was restarted" in shown.stdout + shown.stderr
     assert (daemons(project), marked_processes(project.directory)) == before
+
+
+STUBBORN = "trap '' TERM; setsid sleep 600 & while :; do sleep 600; done"
+
+
+def owning_up(project: Project) -> tuple[subprocess.Popen[str], int]:
+    """An attached `up` with three processes, one of which ignores TERM, and its daemon."""
+    project.write(f'[services.a]\ncommand = ["sh", "-c", "{STUBBORN}"]\n[services.b]\ncommand = "sleep 600"\n')
+    up = project.start("up")
+    project.until(lambda: len(marked_processes(project.directory)) >= 4)
+    [daemon] = daemons(project)
+    project.until(lambda: project.processes()["b"]["state"] == "ready")
+    return up, daemon
+
+
+def test_nothing_outlives_an_owner_and_its_daemon_when_both_are_killed(project: Project) -> None:
+    up, daemon = owning_up(project)
+    os.kill(up.pid, signal.SIGSTOP)
+    os.kill(daemon, signal.SIGKILL)
+    os.kill(up.pid, signal.SIGKILL)
+    project.until(lambda: is_nothing_left(project))
+    up.communicate(timeout=10)
+
+
+def test_nothing_outlives_an_owner_whose_daemon_is_killed_while_it_stops_them(project: Project) -> None:
+    up, daemon = owning_up(project)
+    os.kill(up.pid, signal.SIGKILL)
+    project.until(lambda: project.processes()["a"]["state"] == "stopping")
+    os.kill(daemon, signal.SIGKILL)
+    project.until(lambda: is_nothing_left(project))
+    up.communicate(timeout=10)
+
+
+def test_who_takes_over_before_the_owner_is_buried_keeps_what_runs(project: Project) -> None:
+    up, daemon = owning_up(project)
+    os.kill(daemon, signal.SIGKILL)
+    project.until(lambda: daemons(project) not in ([], [daemon]))
+    assert project.novad("status").returncode == 0
+    os.kill(up.pid, signal.SIGKILL)
+    up.communicate(timeout=10)
+    project.until(lambda: is_nothing_left(project))
+
+
+def test_a_detached_owner_leaves_nobody_behind_that_ends_the_cluster(project: Project) -> None:
+    project.write("[services]\na = 'sleep 600'\n")
+    up = project.terminal("up")
+    up.expect("1 ready")
+    before = marked_processes(project.directory)
+    up.send("d")
+    up.expect("detached")
+    up.wait()
+    [daemon] = daemons(project)
+    os.kill(daemon, signal.SIGKILL)
+    project.until(lambda: not proc.is_alive(daemon))
+    assert project.novad("status").returncode == 0
+    assert marked_processes(project.directory) == before
