@@ -36,15 +36,24 @@ def import_class(path: str) -> Any:
     except (ImportError, ValueError, AttributeError) as error:
         if isinstance(error, ImportError) and error.name and not module_name.startswith(error.name):
             raise  # the module is there; what it imports is not
-        near = _nearest(path, _paths_beside(module_name))
+        near = _nearest(path, _paths_beside(module_name, class_name))
         raise exception.NoManager(f"cannot load {path}: {error}{near}") from error
 
 
-def _paths_beside(module_name: str) -> Iterable[str]:
-    """What could be loaded instead: classes of the module, or where there is no such module, of those beside it."""
+def _paths_beside(module_name: str, class_name: str) -> Iterable[str]:
+    """What could be loaded instead: classes of the module, or where there is no such module, of those beside it.
+
+    Beside a module without a package is all that is installed: of that nothing is imported to look for the class.
+    """
     package, _, missing = module_name.rpartition(".")
+    if not package and module_name not in sys.modules:
+        return [f"{name}.{class_name}" for name in _modules_like(None, missing)]
     try:
-        names = [module_name] if module_name in sys.modules else _modules_like(package, missing)
+        if module_name in sys.modules:
+            names = [module_name]
+        else:
+            path = getattr(importlib.import_module(package), "__path__", ())
+            names = [f"{package}.{name}" for name in _modules_like(path, missing)]
         modules = [importlib.import_module(name) for name in names]
     except ImportError:
         return []
@@ -56,10 +65,10 @@ def _paths_beside(module_name: str) -> Iterable[str]:
     ]
 
 
-def _modules_like(package: str, missing: str) -> list[str]:
-    path = getattr(importlib.import_module(package), "__path__", ()) if package else ()
+def _modules_like(path: Iterable[str] | None, missing: str) -> list[str]:
+    """The nearest name of a module in the folders `path`; None: in those of sys.path."""
     found = [module.name for module in pkgutil.iter_modules(path)]
-    return [f"{package}.{name}" for name in difflib.get_close_matches(missing, found, 1)]
+    return difflib.get_close_matches(missing, found, 1)
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -78,7 +87,8 @@ def manager_path(topic: str) -> str:
             other.removesuffix("_manager") for other in FLAGS if other.endswith("_manager") and FLAGS[other]
         ]
         known = ", ".join(f"--{other}_manager" for other in topics)
-        near = _nearest(f"nova-{topic}", [f"nova-{other}" for other in topics])
+        like = difflib.get_close_matches(topic, topics, 1)  # without nova-, which all have in common
+        near = f"; did you mean nova-{like[0]}?" if like else ""
         raise exception.NoManager(f"no manager for {topic!r}: set --{flag} (known: {known}){near}")
     return path
 

@@ -202,6 +202,22 @@ def test_a_binary_that_is_misspelt_is_named_with_its_nearest() -> None:
         Service.create(binary="nova-comptue")
 
 
+def test_a_new_service_without_its_flag_is_not_taken_for_another() -> None:
+    with pytest.raises(exception.NoManager) as caught:
+        Service.create(binary="nova-mine")
+    assert "--mine_manager" in str(caught.value)
+    assert "did you mean" not in str(caught.value)
+
+
+def test_a_module_beside_the_service_that_is_misspelt_is_named_with_its_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "greeter_of_mine.py").write_text("raise AssertionError('nobody asked for it')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(exception.NoManager, match=r"did you mean greeter_of_mine\.GreeterManager\?"):
+        service.import_class("gretter_of_mine.GreeterManager")
+
+
 @pytest.mark.parametrize("path", ["nowhere.Manager", "nova.manager.Nothing", "word", ""])
 def test_a_class_that_cannot_be_loaded_is_named(path: str) -> None:
     with pytest.raises(exception.NoManager, match="cannot load"):
