@@ -53,6 +53,7 @@ class Watchdog:
         self._asked_s: float | None = None
 
     def start(self) -> None:
+        self._expect()
         self._thread.start()
 
     def stop(self) -> None:
@@ -70,8 +71,12 @@ class Watchdog:
     def _run(self) -> None:
         while not self._stopped.wait(PERIOD_S):
             self.look()
-            faulthandler.dump_traceback_later(FLAGS.hub_limit + PERIOD_S, file=self._fd)
+            self._expect()
         faulthandler.cancel_dump_traceback_later()
+
+    def _expect(self) -> None:
+        """Stacks, unless we are here again in time."""
+        faulthandler.dump_traceback_later(FLAGS.hub_limit + PERIOD_S, file=self._fd)
 
     def look(self) -> None:
         """One look, as every `PERIOD_S` seconds."""

@@ -14,6 +14,7 @@ import pytest
 from nova.testing import ServiceProcess
 
 MODULE = """
+import ctypes
 import resource
 import time
 from nova import flags, green, manager
@@ -27,6 +28,8 @@ class Web(manager.WebManager):
             resource.setrlimit(resource.RLIMIT_NOFILE, (FLAGS.max_files, FLAGS.max_files))
         if FLAGS.greeting == "fail":
             raise RuntimeError("the disk is on fire")
+        if FLAGS.greeting == "hold":
+            ctypes.PyDLL(None).usleep(2_000_000)
         if FLAGS.greeting == "slow":
             green.sleep(60)
 
@@ -252,6 +255,13 @@ def test_usr1_shows_stacks_and_requests_in_flight_even_in_a_busy_loop(folder: st
         assert "wsgi GET /spin for" in service.log
         assert "web.py" in service.log
         service.signal("KILL")
+
+
+def test_c_code_that_stops_all_threads_is_shown_also_in_the_first_second(folder: str) -> None:
+    with web(folder, "--hub_limit=0.3", env={"NOVA_GREETING": "hold"}) as service:
+        service.wait_ready()
+        assert "Timeout (" in service.log
+        assert "in init_host" in service.log
 
 
 def test_a_hub_that_stands_still_is_shown_once_with_the_place(folder: str) -> None:
