@@ -7,7 +7,6 @@ time: leaves at once); in an attached `up` it detaches.
 from __future__ import annotations
 
 import contextlib
-import select
 import sys
 import time
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from novad.client.app import App
 from novad.client.feed import Feed
 from novad.client.guardian import Sentry
-from novad.client.interrupts import Interrupts
+from novad.client.interrupts import Interrupts, readable
 from novad.client.keyboard import Keyboard
 from novad.client.keys import Keys
 from novad.client.link import Link
@@ -111,7 +110,7 @@ class Attached:
             typing = keyboard.sources() if keyboard else []
             reader = self.app.terminal.reader()
             sources = [self.link.fileno(), interrupts.fileno(), *typing, *reader]
-            ready = select.select(sources, [], [], REFRESH_S if self.view.is_live else None)[0]
+            ready = readable(sources, REFRESH_S if self.view.is_live else None)
             if set(reader).intersection(ready):
                 raise BrokenPipeError
             for _ in range(interrupts.take()):

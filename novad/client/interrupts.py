@@ -1,15 +1,22 @@
 """Ctrl-C as an event among others: counted, and waited for together with the socket and the keys.
 
 A second and a third Ctrl-C mean something else than the first, so none of them may unwind the stack.
+
+A command waits by `readable` alone: `select.select` does not notice a signal that comes after the interpreter's last
+look for one and before the system call, and then Ctrl-C stays unheard until something else happens.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import select
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from types import FrameType
+from typing import Any
 
 
 class Interrupts:
@@ -68,3 +75,38 @@ def ordinary_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def readable(sources: Sequence[Any], timeout_s: float | None = None) -> list[Any]:
+    """Those of `sources` (descriptors, or what has a `fileno`) that can be read; none after `timeout_s`.
+
+    A signal's handler runs at once, in whatever moment it came. On a thread, which gets no signals, a plain `select`.
+    """
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    reader, writer = _wakeup()
+    try:
+        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    except ValueError:
+        return select.select(sources, [], [], timeout_s)[0]
+    try:
+        while True:
+            left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+            ready: list[Any] = select.select([*sources, reader], [], [], left_s)[0]
+            if reader in ready:
+                ready.remove(reader)
+                os.read(reader, 4096)
+            elif not ready:
+                return []
+            if ready:
+                return ready
+    finally:
+        signal.set_wakeup_fd(before)
+
+
+@functools.cache
+def _wakeup() -> tuple[int, int]:
+    """Reading and writing end of the pipe into which the interpreter writes at a signal, before it runs the handler."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer

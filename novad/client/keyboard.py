@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import codecs
 import os
-import select
 import signal
 import termios
 from types import FrameType
 from typing import IO
+
+from novad.client.interrupts import readable
 
 
 class Keyboard:
@@ -40,7 +41,7 @@ class Keyboard:
 
     def wait(self, timeout_s: float) -> list[str]:
         """The first key within `timeout_s`; what is typed after it is left for whoever reads next."""
-        if not select.select(self.sources(), [], [], timeout_s)[0]:
+        if not readable(self.sources(), timeout_s):
             return []
         return self.read(1)
 

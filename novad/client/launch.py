@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from novad.client.deadline import Deadline
+from novad.client.interrupts import readable
 from novad.client.link import Link, connect
 from novad.client.private import is_anybodys, private_directory, private_file, replace_file
 from novad.core.errors import NotRunning, NovadError
@@ -143,7 +143,7 @@ def read_line(reader: int, deadline: Deadline) -> str | None:
     """What the daemon said; "" when it died without a word, None when the time ran out."""
     data = b""
     while b"\n" not in data:
-        if not select.select([reader], [], [], deadline.left_s())[0]:
+        if not readable([reader], deadline.left_s()):
             return None
         chunk = os.read(reader, 65536)
         if not chunk:

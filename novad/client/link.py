@@ -8,7 +8,6 @@ listens on is `NotRunning`, decided by connecting and never by the file's existe
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
 from collections import deque
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from novad.client.deadline import Deadline
+from novad.client.interrupts import readable
 from novad.core.errors import BY_CODE, NotRunning, NovadError, WireError
 from novad.core.place import Place
 from novad.core.wire import Decoder, Error, Event, Frame, Reply, Request, encode
@@ -130,7 +130,7 @@ class Link:
 
     def _receive(self, timeout_s: float | None) -> bool:
         """Reads once, at most `timeout_s`; False when nothing came."""
-        if not select.select([self._sock], [], [], timeout_s)[0]:
+        if not readable([self._sock], timeout_s):
             return False
         try:
             # Descriptors come ahead of the reply they belong to (unix(7), SCM_RIGHTS).

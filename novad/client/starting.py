@@ -7,7 +7,6 @@ until the block is gone.
 from __future__ import annotations
 
 import enum
-import select
 import sys
 import time
 from collections import deque
@@ -16,7 +15,7 @@ from typing import Any
 
 from novad.client.app import App
 from novad.client.deadline import Deadline
-from novad.client.interrupts import Interrupts
+from novad.client.interrupts import Interrupts, readable
 from novad.client.link import Link
 from novad.client.render.progress import block, name_width, plain_line, row_line, still_waiting
 from novad.client.screen import Screen
@@ -26,6 +25,8 @@ from novad.core.errors import NotRunning
 TICK_S = 0.1
 STILL_S = 10.0
 KEPT_EVENTS = 1000
+# What an attached `up` shows as its log: lines, and how many of them it lost because it did not keep up.
+OF_THE_LOG = ("lines", "skipped")
 
 
 class Outcome(enum.Enum):
@@ -77,9 +78,7 @@ class Starting:
                 return Outcome.TIMED_OUT
             left_s = self._deadline.left_s()
             wait_s = TICK_S if self.app.terminal.can_repaint else max(0.0, self._still_at_s - time.monotonic())
-            ready = select.select(
-                [self.link.fileno(), interrupts.fileno()], [], [], min(wait_s, left_s or wait_s)
-            )[0]
+            ready = readable([self.link.fileno(), interrupts.fileno()], min(wait_s, left_s or wait_s))
             if interrupts.fileno() in ready and interrupts.take():
                 return Outcome.INTERRUPTED
             lines = self._take_events() if self.link.fileno() in ready else self._still_lines()
@@ -100,7 +99,7 @@ class Starting:
                 lines += self._changed(event)
             elif kind == "probe":
                 self.startup.probe(event["name"], event["text"])
-            elif kind == "lines" and self._attaches:
+            elif kind in OF_THE_LOG and self._attaches:
                 self.on_lines(event)
             elif kind == "ended":
                 raise NotRunning("novad ended while the services were starting", "novad up")

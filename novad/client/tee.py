@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import select
 import signal
 import struct
 import termios
 import tty
 from collections.abc import Iterator
+
+from novad.client.interrupts import readable
 
 CHUNK = 65536
 
@@ -48,7 +49,7 @@ class Tee:
     def _pass_on(self, pidfd: int) -> bool:
         """One round; False when there is nothing more to come."""
         keys = [] if self._keys is None else [self._keys]
-        ready = select.select([self._reader, pidfd, *keys], [], [])[0]
+        ready = readable([self._reader, pidfd, *keys])
         if self._reader in ready:
             return self._show()
         if self._keys in ready and self._keys is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import select
 import shutil
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any
 from novad.client import owned
 from novad.client.app import App
 from novad.client.deadline import Deadline
-from novad.client.interrupts import Interrupts
+from novad.client.interrupts import Interrupts, readable
 from novad.client.journal import last_run
 from novad.client.link import Unanswered
 from novad.client.render.progress import about, summary
@@ -210,7 +209,7 @@ class Run:
         """Wait for the command, and tell of crashes as they happen."""
         sources = [pidfd, interrupts.fileno(), self.owned.link.fileno()]
         while True:
-            ready = select.select(sources, [], [], self.deadline.left_s())[0]
+            ready = readable(sources, self.deadline.left_s())
             if not ready:
                 self.story.verdict = f"time was up after {duration(self._seconds())}"
                 self.app.terminal.err(f"error: {self.story.verdict}")

@@ -6,13 +6,13 @@ Each prints one line a process and returns when the thing is true, not when it w
 from __future__ import annotations
 
 import os
-import select
 import time
 from pathlib import Path
 from typing import Any
 
 from novad.client.app import App
 from novad.client.deadline import Deadline
+from novad.client.interrupts import readable
 from novad.client.link import Link, Unanswered
 from novad.client.render.paint import Paint
 from novad.client.render.status import note
@@ -113,7 +113,7 @@ def upgrade(app: App) -> int:
         before = link.request("ping")
         link.request("upgrade", None)
         while link.pending_events() or not link.ended:
-            select.select([link], [], [], GRACE_S)
+            readable([link], GRACE_S)
     from novad.client.launch import connect_within
 
     with connect_within(app.place(), GRACE_S, app.trace) as link:
@@ -148,7 +148,7 @@ def wait_for_the_end(link: Link) -> None:
     except ProcessLookupError:
         return
     try:
-        select.select([pidfd], [], [], GRACE_S)
+        readable([pidfd], GRACE_S)
     finally:
         os.close(pidfd)
 

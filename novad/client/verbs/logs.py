@@ -10,7 +10,6 @@ import difflib
 import fnmatch
 import heapq
 import re
-import select
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 
 from novad.client import logfile
 from novad.client.app import App
+from novad.client.interrupts import readable
 from novad.client.link import Link
 from novad.client.render.lines import LineStyle, format_line, json_line
 from novad.client.sift import LEVELS, Sieve, Wanted
@@ -202,7 +202,7 @@ def next_event(app: App, link: Link) -> dict[str, Any]:
     """The next pushed event. Raises `BrokenPipeError` when nobody reads our output any more."""
     reader = app.terminal.reader()
     while (event := link.next_event(0.0)) is None:
-        ready = select.select([link.fileno(), *reader], [], [])[0]
+        ready = readable([link.fileno(), *reader])
         if set(reader).intersection(ready):
             raise BrokenPipeError
     return event

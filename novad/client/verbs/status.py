@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from novad.client.app import App
+from novad.client.interrupts import readable
 from novad.client.link import Link
 from novad.client.logfile import last_lines
 from novad.client.render.escape import harmless
@@ -182,7 +182,7 @@ def wait_for_change(link: Link, keyboard: Any, period_s: float) -> bool:
     """Waits for an event, a key or the interval; False when the user leaves."""
     deadline_s = time.monotonic() + max(period_s, SHORTEST_S)
     while (left_s := deadline_s - time.monotonic()) > 0:
-        ready = select.select([link, *keyboard.sources()], [], [], left_s)[0]
+        ready = readable([link, *keyboard.sources()], left_s)
         if link in ready:
             link.pending_events()
             return True
