@@ -18,7 +18,7 @@ from novad.client.guardian import Sentry
 from novad.client.launch import has_records
 from novad.client.link import Link
 from novad.client.render.progress import about, summary
-from novad.client.starting import Outcome, Starting
+from novad.client.starting import OF_THE_LOG, Outcome, Starting
 from novad.client.startup import Startup, brought_up_to_date
 from novad.client.verbs.control import TIMED_OUT
 from novad.client.verbs.why import tell_failures
@@ -112,7 +112,7 @@ def bring_up(
         say_watched(app, link.request("watch", UP_ANSWER_S, on=True)["names"])
     events = link.queued_events()
     now = brought_up_to_date(picture, events)
-    lines = [event for event in events if event.get("type") == "lines"]
+    lines = [event for event in events if event.get("type") in OF_THE_LOG]
     write_names(app.place(), list(now.values()))
     processes = [now[name] for name in reply["names"]]
     startup = Startup(

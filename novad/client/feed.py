@@ -10,7 +10,7 @@ from typing import Any
 
 from novad.client.render.lines import LineStyle, format_line, json_line
 from novad.client.render.paint import Paint
-from novad.client.render.words import SHAPES, exit_words
+from novad.client.render.words import SHAPES, exit_words, plural
 from novad.client.sift import Sieve, Wanted
 
 SHOWN_S = 20.0
@@ -41,7 +41,7 @@ class Feed:
             elif kind == "state":
                 lines += self._state_change(event)
             elif kind == "skipped":
-                lines.append(self._paint(f"{event['name']}: {event['lines']} lines skipped", "yellow"))
+                lines.append(self._paint(f"{event['name']}: {plural(event['lines'], 'line')} skipped", "yellow"))
             elif kind == "ended":
                 self.ended = True
         return lines

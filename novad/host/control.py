@@ -29,7 +29,7 @@ FRAME_S = 10.0
 # What a client may leave unread: above the first number nothing more that it asks is taken up, above the second log
 # lines are skipped, above the third it is cut off.
 ASK_BYTES = 256 * 1024
-SKIP_BYTES = 512 * 1024
+SKIP_BYTES = 2 * 1024 * 1024
 CUT_BYTES = 16 * 1024 * 1024
 
 

@@ -6,9 +6,10 @@ import itertools
 import json
 import os
 import signal
+import textwrap
+import threading
 from pathlib import Path
-
-import pytest
+from typing import IO
 
 from tests.system.client import Project, marked_processes
 
@@ -274,9 +275,6 @@ def test_a_follower_whose_output_nobody_reads_any_more_ends(project: Project) ->
     assert follower.wait(20) == 0
 
 
-@pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ, reason="alone only: its Ctrl-C comes too early in company"
-)
 def test_without_a_terminal_no_line_of_the_start_is_lost(project: Project) -> None:
     many = "for i in range(20000): print(i)"
     command = f"import time\\n{many}\\nprint('end', flush=True)\\ntime.sleep(1000)"
@@ -293,6 +291,44 @@ def test_without_a_terminal_no_line_of_the_start_is_lost(project: Project) -> No
     up.send_signal(signal.SIGINT)
     up.communicate(timeout=20)
     assert up.returncode == 130
+
+
+def test_a_flood_during_the_start_is_shown_or_counted(project: Project) -> None:
+    program = """
+        import os, time
+        print("\\n".join(map(str, range(400_000))))
+        print("end", flush=True)
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+        print("last", flush=True)
+        time.sleep(1000)
+    """
+    project.write(textwrap.dedent(program), "flood.py")
+    project.write('[services.many]\ncommand = "python3 flood.py"\nready = { log = "^end$" }\n')
+    up = project.start("up")
+    assert up.stdout is not None
+    assert up.stderr is not None
+    shown: list[str] = []
+
+    def read(stdout: IO[str]) -> None:
+        for line in stdout:
+            shown.append(line.rstrip())
+            if line.endswith(" last\n"):
+                break
+
+    reader = threading.Thread(target=read, args=[up.stdout], daemon=True)
+    reader.start()
+    while "1 ready" not in up.stderr.readline():
+        assert up.poll() is None
+    project.write("", "go")
+    reader.join(60)
+    assert shown[-1].endswith(" last")
+    skipped = sum(int(line.split()[1]) for line in shown if line.endswith(" lines skipped"))
+    # Besides the numbers: `end`, `last`, and novad's own two on the start and on being ready.
+    assert sum(1 for line in shown if " | " in line) + skipped == 400_000 + 4
+    assert skipped > 0
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=20)
 
 
 def test_a_running_cluster_is_scaled_without_touching_the_rest(project: Project) -> None:
