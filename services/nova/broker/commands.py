@@ -1,7 +1,8 @@
 """What a client can ask of a channel: the methods of the classes channel, exchange, queue, basic and confirm.
 
 One function a method, in `COMMANDS` by its number: it reads the arguments, has the virtual host or the channel do
-it, and answers unless the client said no-wait. Faults are raised as `AmqpFault`.
+it, and answers unless the client said no-wait. As in RabbitMQ, the answer precedes what follows from the method:
+deliveries, and the cancellation of consumers. Faults are raised as `AmqpFault`.
 """
 
 from __future__ import annotations
@@ -180,29 +181,31 @@ def queue_delete(channel: Channel, arguments: Arguments) -> None:
     arguments.short()
     name, flags = arguments.shortstr(), arguments.octet()
     name = _queue_name(channel, name)
-    vhost, count = channel.vhost, 0
-    if name in vhost.queues:
-        queue = vhost.queue(name, channel.connection)
+    vhost = channel.vhost
+    queue = vhost.queue(name, channel.connection) if name in vhost.queues else None
+    if queue is not None:
         if flags & 1 and len(queue.consumers):
             raise AmqpFault(PRECONDITION_FAILED, f"queue '{name}' in vhost '{vhost.name}' in use")
         if flags & 2 and queue.ready:
             raise AmqpFault(PRECONDITION_FAILED, f"queue '{name}' in vhost '{vhost.name}' not empty")
-        count = vhost.delete_queue(queue)
-        channel.connection.exclusive_queues.pop(name, None)
     if not flags & 4:
-        channel.send(protocol.QUEUE_DELETE_OK, _U32(count))
+        channel.send(protocol.QUEUE_DELETE_OK, _U32(queue.ready if queue is not None else 0))
+    if queue is not None:
+        vhost.delete_queue(queue)
+        channel.connection.exclusive_queues.pop(name, None)
 
 
 def basic_qos(channel: Channel, arguments: Arguments) -> None:
     size, count, flags = arguments.long(), arguments.short(), arguments.octet()
     if size:
         raise AmqpFault(NOT_IMPLEMENTED, f"prefetch_size!=0 ({size})")
+    channel.send(protocol.BASIC_QOS_OK)
     if flags & 1:
         channel.prefetch_limit = count
-        channel.pump_consumers()
     else:
         channel.consumer_prefetch = count
-    channel.send(protocol.BASIC_QOS_OK)
+        channel.prefetch_limit = 0  # as RabbitMQ does; who wants both limits asks for the channel's last
+    channel.pump_consumers()
 
 
 def basic_consume(channel: Channel, arguments: Arguments) -> None:
@@ -250,11 +253,11 @@ def _queue_consumer(channel: Channel, queue: Queue, tag: str, no_ack: bool, is_e
 
 def basic_cancel(channel: Channel, arguments: Arguments) -> None:
     tag, flags = arguments.shortstr(), arguments.octet()
+    if not flags & 1:
+        channel.send(protocol.BASIC_CANCEL_OK, shortstr(tag))
     consumer = channel.consumers.get(tag)
     if consumer is not None:
         channel.cancel(consumer)
-    if not flags & 1:
-        channel.send(protocol.BASIC_CANCEL_OK, shortstr(tag))
 
 
 def basic_get(channel: Channel, arguments: Arguments) -> None:
@@ -290,14 +293,19 @@ def basic_nack(channel: Channel, arguments: Arguments) -> None:
 
 
 def basic_recover_async(channel: Channel, arguments: Arguments) -> None:
-    if not arguments.octet() & 1:
-        raise AmqpFault(NOT_IMPLEMENTED, "requeue=false")
+    _check_requeue(arguments)
     channel.recover()
 
 
 def basic_recover(channel: Channel, arguments: Arguments) -> None:
-    basic_recover_async(channel, arguments)
+    _check_requeue(arguments)
     channel.send(protocol.BASIC_RECOVER_OK)
+    channel.recover()
+
+
+def _check_requeue(arguments: Arguments) -> None:
+    if not arguments.octet() & 1:
+        raise AmqpFault(NOT_IMPLEMENTED, "requeue=false")
 
 
 def confirm_select(channel: Channel, arguments: Arguments) -> None:

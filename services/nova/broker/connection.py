@@ -100,10 +100,17 @@ class Connection:
             try:
                 self._receive(kind, number, payload)
             except AmqpFault as fault:
-                culprit = _culprit(kind, payload) if fault.method is None else fault.method
+                culprit = protocol.method_at_fault(kind, payload) if fault.method is None else fault.method
                 self.fail(self.channels.get(number), fault, culprit)
-            except (MalformedArguments, MalformedHeader) as error:
-                self.fail(None, AmqpFault(SYNTAX_ERROR, str(error)), _culprit(kind, payload))
+            except MalformedArguments:
+                octets = protocol.describe_octets(payload[4:])
+                self.fail(
+                    None,
+                    AmqpFault(FRAME_ERROR, f"cannot decode {octets}"),
+                    protocol.method_at_fault(kind, payload),
+                )
+            except MalformedHeader as error:
+                self.fail(None, AmqpFault(SYNTAX_ERROR, str(error)), protocol.method_at_fault(kind, payload))
             if self.is_finished:
                 return
 
@@ -177,9 +184,10 @@ class Connection:
             return
         if method != protocol.CHANNEL_OPEN or self.stage != RUNNING:
             raise AmqpFault(CHANNEL_ERROR, "expected 'channel.open'")
-        if number > self.channel_max or len(self.channels) >= self.channel_max:
-            opened = f"number of channels opened ({len(self.channels)})"
-            raise AmqpFault(NOT_ALLOWED, f"{opened} has reached the negotiated channel_max ({self.channel_max})")
+        count, limit = len(self.channels), self.channel_max
+        if count >= limit:
+            text = f"number of channels opened ({count}) has reached the negotiated channel_max ({limit})"
+            raise AmqpFault(NOT_ALLOWED, text, 0)
         self.channels[number] = Channel(self, number)
         self.send(protocol.method(number, protocol.CHANNEL_OPEN_OK, protocol.longstr(b"")))
 
@@ -390,11 +398,3 @@ def _method_of(kind: int, payload: bytes) -> int:
         raise AmqpFault(FRAME_ERROR, "a method frame without a method")
     number: int = protocol.U32.unpack_from(payload)[0]
     return number
-
-
-def _culprit(kind: int, payload: bytes) -> int:
-    """The method that a fault is blamed on: content belongs to basic.publish."""
-    if kind != protocol.METHOD:
-        return protocol.BASIC_PUBLISH
-    number: int = protocol.U32.unpack_from(payload)[0] if len(payload) >= 4 else 0
-    return 0 if number == protocol.CONNECTION_START_OK else number  # as RabbitMQ answers a refused login

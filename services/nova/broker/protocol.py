@@ -167,11 +167,22 @@ class FrameSplitter:
 
 def describe_frame(kind: int, payload: bytes) -> str:
     """A frame in the words of an error text."""
-    if payload.isascii() and payload.decode().isprintable():
-        octets = f'<<"{payload.decode()}">>' if payload else "<<>>"
-    else:
-        octets = f"<<{','.join(map(str, payload[:100]))}>>"
-    return f"type {kind}, all octets = {octets}"
+    return f"type {kind}, all octets = {describe_octets(payload)}"
+
+
+def describe_octets(data: bytes) -> str:
+    """Bytes as Erlang writes them."""
+    if data.isascii() and data.decode().isprintable():
+        return f'<<"{data.decode()}">>' if data else "<<>>"
+    return f"<<{','.join(map(str, data[:100]))}>>"
+
+
+def method_at_fault(kind: int, payload: bytes) -> int:
+    """The number of the method that a frame's fault is blamed on: content belongs to basic.publish."""
+    if kind != METHOD:
+        return BASIC_PUBLISH
+    number: int = U32.unpack_from(payload)[0] if len(payload) >= 4 else 0
+    return 0 if number == CONNECTION_START_OK else number  # as RabbitMQ answers a refused login
 
 
 def frame(kind: int, channel: int, payload: bytes) -> bytes:

@@ -91,7 +91,7 @@ class Queue:
 
     def put(self, message: Message) -> bool:
         """False where the queue is full and refuses (`reject-publish`)."""
-        if self._is_bounded and self.arguments.overflow != "drop-head" and self._is_full():
+        if self._is_bounded and self.arguments.overflow != "drop-head" and self._is_full_with(message):
             if self.arguments.overflow == "reject-publish-dlx":
                 self._around.memory_bytes += message.size
                 self.discard(message, "maxlen")
@@ -130,11 +130,11 @@ class Queue:
         given = [ttl for ttl in (self.arguments.ttl_ms, message.facts.ttl_ms) if ttl is not None]
         message.expires_s = self._around.now_s + min(given) / 1000
 
-    def _is_full(self) -> bool:
-        limits = self.arguments
+    def _is_full_with(self, message: Message) -> bool:
+        limits, size = self.arguments, self.ready_bytes + len(message.body)
         if limits.max_length is not None and len(self.backlog) >= limits.max_length:
             return True
-        return limits.max_length_bytes is not None and self.ready_bytes >= limits.max_length_bytes
+        return limits.max_length_bytes is not None and size > limits.max_length_bytes
 
     def _drop_overflow(self) -> None:
         limits = self.arguments

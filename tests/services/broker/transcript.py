@@ -5,14 +5,16 @@
     a1 < queue.declare-ok queue=~q message-count=0 consumer-count=0
 
 `a1` is channel 1 of connection `a`; both open at their first use. A line with `>` is sent: a method, for
-basic.publish with `body=` and properties in `header={...}`. A synchronous method is followed by what arrives up to
-its answer; `a1 ? 2` waits for two more methods. A name `~q` belongs to the conversation: it is made unique, so that
-any number of conversations may use one broker. Other lines sent:
+basic.publish with `body=` (as often as `times=` says) and properties in `header={...}`. A synchronous method is
+followed by what arrives up to its answer; `a1 ? 2` waits for two more methods. A name `~q` belongs to the
+conversation: it is made unique, so that any number of conversations may use one broker. Other
+lines sent:
 
     a + {"vhost": "/", "heartbeat": 0, ...}   connects (only needed for something other than the default)
     a1 ! 0100...                              raw bytes in hexadecimal
     a1 counts ~q 2                            waits until the queue has so many messages
     a1 confirms 3                             waits until so many publications are confirmed, and sums them up
+    a ends                                    waits for the end of the connection; heartbeats on the way do not count
     a -                                       closes the socket without a word
 
 What differs between two runs is made equal: generated names, reply addresses, times. `$reply` stands for the
@@ -193,6 +195,10 @@ class Conversation:
             self._counts(who, link, number, *what.split())
         elif action == "confirms":
             self._confirms(who, link, int(what))
+        elif action == "ends":
+            while (heard := link.hear()[1:])[0] == "heartbeat":
+                pass
+            self._note(who, *heard)
         else:
             assert action == ">", line
             self._open(link, number)
@@ -214,7 +220,7 @@ class Conversation:
     def _send(self, who: str, link: Link, number: int, what: str) -> None:
         name, _, text = what.partition(" ")
         given = {key: _value(key, raw) for key, raw in _pairs(text)}
-        body, header = given.pop("body", "").encode(), given.pop("header", {})
+        body, header = given.pop("body", "").encode() * given.pop("times", 1), given.pop("header", {})
         payload = encode(BY_NAME[name], given)
         if name in WITH_CONTENT:
             encoded = properties.encode(len(body), {key.replace("-", "_"): v for key, v in header.items()})
@@ -321,14 +327,15 @@ class Link:
         self.socket.sendall(protocol.PROTOCOL_HEADER)
         self.hear()
         capabilities = {"consumer_cancel_notify": True, "authentication_failure_close": True}
-        login = f"\0{options.get('user', user)}\0{options.get('password', password)}".encode()
+        mechanism = options.get("mechanism", "PLAIN")
+        name_and_password = options.get("user", user), options.get("password", password)
         self.socket.sendall(
             protocol.method(
                 0,
                 protocol.CONNECTION_START_OK,
                 table.encode({"capabilities": options.get("capabilities", capabilities)})
-                + protocol.shortstr(options.get("mechanism", "PLAIN"))
-                + protocol.longstr(login)
+                + protocol.shortstr(mechanism)
+                + protocol.longstr(_login(mechanism, *name_and_password))
                 + protocol.shortstr("en_US"),
             )
         )
@@ -380,6 +387,12 @@ class Link:
                 return _PROTOCOL_HEADER, 0, b""
             self._frames = self._splitter.feed(data)[::-1]
         return self._frames.pop()
+
+
+def _login(mechanism: str, user: str, password: str) -> bytes:
+    if mechanism == "AMQPLAIN":
+        return table.encode({"LOGIN": user, "PASSWORD": password})[4:]  # a table without its length
+    return f"\0{user}\0{password}".encode()
 
 
 def scenarios(path: Path) -> dict[str, list[str]]:
