@@ -12,6 +12,7 @@ import errno
 import os
 import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,40 +61,74 @@ TEMPORARY = {*SHORTAGE, errno.ETXTBSY, errno.EINTR}
 def spawn(command: Command) -> int:
     """The pid of the new process, the leader of its own session and group. Raises `SpawnError`."""
     try:
-        with _soft_limits(command.limits), _under_numbers(_places(command)):
-            child = _popen(command)
+        return _born(command)
     except OSError as error:
         permanent, shortage = error.errno not in TEMPORARY, error.errno in SHORTAGE
         raise SpawnError(_explain(command, error), permanent, shortage) from error
     except ValueError as error:
         # An embedded NUL, or a limit above the hard one.
         raise SpawnError(f"cannot start {command.argv[0]!r}: {error}", True) from error
-    # Only `novad.host.child` reaps; a Popen that thinks its child is running would steal the status.
-    child.returncode = 0
-    _adjust(child.pid, command)
-    return child.pid
 
 
 # A limit on these would hit novad itself in the moment of the spawn.
-AFTERWARDS = {resource.RLIMIT_NPROC, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_STACK}
+FROM_OUTSIDE = {resource.RLIMIT_NPROC, resource.RLIMIT_AS, resource.RLIMIT_DATA}
+# This one too, and from outside it would be lost: an exec that is under way puts the old one back at its end.
+BY_SHELL = {resource.RLIMIT_STACK}
+
+
+def _born(command: Command) -> int:
+    """The pid. What can only be set from outside is set before the command is executed: until then a shell waits
+    for its stdin to end."""
+    is_adjusted = bool(command.nice) or not FROM_OUTSIDE.isdisjoint(command.limits)
+    gate, ours = os.pipe2(os.O_CLOEXEC) if is_adjusted else (subprocess.DEVNULL, -1)
+    try:
+        with _soft_limits(command.limits), _under_numbers(_places(command)):
+            child = _popen(command, gate)
+        # Only `novad.host.child` reaps; a Popen that thinks its child is running would steal the status.
+        child.returncode = 0
+        if is_adjusted:
+            _adjust(child.pid, command)
+    finally:
+        if is_adjusted:
+            os.close(gate)
+            os.close(ours)
+    return child.pid
 
 
 def _adjust(pid: int, command: Command) -> None:
-    """What is set from outside, right after the birth."""
+    """Niceness and limits of a child that waits; where they cannot be had it is ended.
+
+    Raises `OSError` and `ValueError`.
+    """
     try:
         for kind, soft in command.limits.items():
-            if kind in AFTERWARDS:
+            if kind in FROM_OUTSIDE:
                 resource.prlimit(pid, kind, (soft, resource.prlimit(pid, kind)[1]))
         if command.nice:
-            os.setpriority(os.PRIO_PROCESS, pid, command.nice)
-    except (ProcessLookupError, PermissionError):
-        # It is gone already, or runs as somebody else by now.
+            _set_niceness(pid, command.nice)
+    except ProcessLookupError:
+        # It was killed meanwhile, which is heard of as of every death.
         pass
+    except (OSError, ValueError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
-def _popen(command: Command) -> subprocess.Popen[bytes]:
+def _set_niceness(pid: int, nice: int) -> None:
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+    except PermissionError as error:
+        raise ValueError(f"its niceness {nice} is below our own, which only root may give") from error
+
+
+def _popen(command: Command, stdin: int) -> subprocess.Popen[bytes]:
     argv, env, fds = list(command.argv), dict(command.env), list(command.pass_fds)
-    steps = []
+    steps, run = [], 'exec "$@"'
+    if stdin != subprocess.DEVNULL:
+        steps.append("read -r _")
+        run += " </dev/null"
+    steps += [f"ulimit -S -s {_kib(kind, soft)}" for kind, soft in command.limits.items() if kind in BY_SHELL]
     if command.listen:
         # Only the child itself can say its pid, which the protocol asks for.
         steps.append("export LISTEN_PID=$$")
@@ -103,20 +138,64 @@ def _popen(command: Command) -> subprocess.Popen[bytes]:
     if command.terminal:
         # A session without a terminal gets the first one that its leader opens.
         steps.append('exec <>"$0" >&0 2>&0')
+        run = 'exec "$@"'
     if steps:
-        if _resolve(command) is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
-        argv = ["/bin/sh", "-c", "; ".join([*steps, 'exec "$@"']), command.terminal or "sh", *argv]
+        _check(command)
+        # A shell adds these of its own.
+        own = [name for name in ("PWD", "OLDPWD", "SHLVL") if name not in env]
+        steps += [f"unset {' '.join(own)}"] if own else []
+        argv = ["/bin/sh", "-c", "; ".join([*steps, run]), command.terminal or "sh", *argv]
     return subprocess.Popen(
         argv,
         cwd=command.cwd,
         env=env,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=command.stdout,
         stderr=command.stderr,
         pass_fds=fds,
         start_new_session=True,
     )
+
+
+def _kib(kind: int, soft: int) -> str:
+    """A limit as a shell takes it. Raises `ValueError` for one above the hard limit."""
+    hard = resource.getrlimit(kind)[1]
+    if hard != resource.RLIM_INFINITY and not 0 <= soft <= hard:
+        raise ValueError(f"its limit {soft} is above the hard limit {hard}")
+    return "unlimited" if soft == resource.RLIM_INFINITY else str(soft // 1024)
+
+
+def _check(command: Command) -> None:
+    """Say of a command that a shell will execute what exec would say of it: the shell's word would come too late.
+
+    Raises `OSError`.
+    """
+    path = _resolve(command)
+    found = errno.ENOENT
+    if path is not None:
+        with contextlib.suppress(OSError):
+            found = _exec_error(path)
+    if found:
+        raise OSError(found, os.strerror(found), command.argv[0])
+
+
+def _exec_error(path: str, depth: int = 0) -> int:
+    """0 where the file can be executed. Raises `OSError`."""
+    if not os.path.isfile(path):
+        return errno.EACCES if os.path.exists(path) else errno.ENOENT
+    if not os.access(path, os.X_OK):
+        return errno.EACCES
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(256)
+    except PermissionError:
+        # A program need not be readable.
+        return 0
+    if line.startswith(b"#!"):
+        # The kernel follows five interpreters that are scripts themselves.
+        return _exec_error(_interpreter(path), depth + 1) if depth < 5 else errno.ELOOP
+    # Other binary formats may be registered (binfmt_misc); text without a first line of this kind never is.
+    return 0 if b"\0" in line or line.startswith(b"\x7fELF") else errno.ENOEXEC
 
 
 def _places(command: Command) -> dict[int, int]:
@@ -143,7 +222,7 @@ def _under_numbers(places: Mapping[int, int]) -> Iterator[None]:
 @contextlib.contextmanager
 def _soft_limits(limits: Mapping[int, int]) -> Iterator[None]:
     """The child is born with these limits; novad has them for the moment of the spawn."""
-    before = {kind: resource.getrlimit(kind) for kind in limits if kind not in AFTERWARDS}
+    before = {kind: resource.getrlimit(kind) for kind in limits if kind not in FROM_OUTSIDE | BY_SHELL}
     try:
         for kind, pair in before.items():
             resource.setrlimit(kind, (limits[kind], pair[1]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from novad.core.spec import Backoff, Health, Log, Probe, Stop, TcpProbe, to_json
+from novad.core.spec import Backoff, Health, Log, Port, Probe, Stop, TcpProbe, to_json
 from novad.host import proc
 from tests.novad.daemon.running import Refused
 
@@ -133,6 +133,46 @@ def test_each_way_not_to_start_is_named(daemon: Any, content: str, mode: int, sa
     note = client.ask("wait", **{"for": "ready"})["unmet"][0]["note"]
     assert said in note
     assert path in note
+
+
+@pytest.mark.parametrize("fields", [{"nice": 5}, {"limits": {"as": 2**33}}, {"log": "pty"}, {"ports": "listen"}])
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [
+        ("#!/no/such/interpreter\n", 0o755, "its interpreter /no/such/interpreter does not exist"),
+        ("#!/bin/sh\n", 0o644, "permission denied"),
+        ("echo no first line\n", 0o755, "neither a program nor a script"),
+    ],
+)
+def test_who_is_born_by_way_of_a_shell_fails_no_later(
+    daemon: Any, fields: dict[str, Any], content: str, mode: int, said: str
+) -> None:
+    path = f"{daemon.place.dir}/run"
+    with open(path, "w") as file:
+        file.write(content)
+    os.chmod(path, mode)
+    if "log" in fields:
+        fields = {"log": Log(f"{daemon.place.log_dir}/a.log", pty=True)}
+    if "ports" in fields:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            fields = {"ports": {"http": Port(free.getsockname()[1], listen=True)}}
+    daemon.start()
+    client = daemon.client()
+    client.ask("up", cluster=to_json(daemon.cluster(daemon.spec("a", path, **fields))))
+    note = client.ask("wait", **{"for": "ready"})["unmet"][0]["note"]
+    assert said in note
+    assert path in note
+    assert row(client, "a")["restarts"] == 0
+
+
+def test_a_limit_above_the_hard_one_is_said_and_ends_nobody(daemon: Any) -> None:
+    daemon.through = ["prlimit", "--stack=8388608:8388608"]
+    client = daemon.up(daemon.spec("other", *SLEEP), daemon.spec("a", "true", oneshot=True))
+    wrong = daemon.spec("a", *SLEEP, limits={"stack": 2**30})
+    with pytest.raises(Refused, match=r"cannot start 'sleep': .*limit"):
+        client.ask("reload", cluster=to_json(daemon.cluster(daemon.spec("other", *SLEEP), wrong)), dry_run=False)
+    assert row(client, "other")["restarts"] == 0
+    assert len(daemon.live()) == 1
 
 
 def test_crashes_that_differ_are_not_called_the_same(daemon: Any) -> None:
@@ -316,13 +356,10 @@ def test_a_line_over_64_kib_is_split_and_marked_and_no_byte_of_it_is_lost(daemon
 
 
 def test_limits_and_nice_hold_from_the_birth_of_the_child(daemon: Any) -> None:
-    script = "ulimit -S -n; ulimit -S -c; echo done; exec sleep 600"
-    spec = daemon.spec(
-        "a", "sh", "-c", script, limits={"nofile": 123, "core": 0}, nice=5, ready=Probe(log="^done$")
-    )
-    daemon.up(spec)
-    assert daemon.text("a")[:2] == ["123", "0"]
-    assert os.getpriority(os.PRIO_PROCESS, next(iter(daemon.live()))) == 5
+    script = "nice; ulimit -S -s; ulimit -S -v; ulimit -S -n; ulimit -S -c; cat; exec sleep 600"
+    limits = {"nofile": 123, "core": 0, "stack": 2**20, "as": 2**31}
+    daemon.up(daemon.spec("a", "sh", "-c", script, limits=limits, nice=5, ready=Probe(log="^0$")))
+    assert daemon.text("a")[:5] == ["5", "1024", "2097152", "123", "0"]
 
 
 def test_a_dependent_that_wants_it_is_restarted_with_what_it_needs(daemon: Any, eventually: Eventually) -> None:
