@@ -12,7 +12,6 @@ import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-a-service.md"
 NAMED = re.compile(r"^`([\w.]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", re.M | re.S)
-LAST_PYTHON = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def novad(project: Path, *words: str) -> str:
 
 def test_the_whole_service_has_less_than_thirty_lines() -> None:
     files = dict(NAMED.findall(PAGE.read_text()))
-    assert set(files) == {"greeter.py", "nova.toml", "ask.py"}
+    assert set(files) == {"greeter.py", "nova.toml", "ask.py", "test_greeter.py"}
     assert len(files["greeter.py"].splitlines()) < 30
 
 
@@ -52,9 +51,15 @@ def test_the_service_of_the_page_runs_under_novad_and_answers(project: Path) -> 
         novad(project, "down")
 
 
-def test_the_test_of_the_page_passes(project: Path) -> None:
-    code = LAST_PYTHON.findall(PAGE.read_text())[-1]
-    services = str(PAGE.parents[1] / "services")
-    environ = {**os.environ, "PYTHONPATH": f"{services}:{project}"}
-    result = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=30)
-    assert result.returncode == 0, result.stderr
+@pytest.mark.parametrize(("greeting", "verdict"), [("hello", "2 passed"), ("good day", "1 failed, 1 passed")])
+def test_the_tests_of_the_page_pass_while_the_service_does_what_they_say(
+    project: Path, greeting: str, verdict: str
+) -> None:
+    service = project / "greeter.py"
+    service.write_text(service.read_text().replace('"hello"', f'"{greeting}"'))
+    environ = {**os.environ, "PYTHONPATH": f"{PAGE.parents[1] / 'services'}:{project}"}
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist"],
+        cwd=project, env=environ, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert verdict in result.stdout, result.stdout + result.stderr
