@@ -17,7 +17,7 @@ HELP = {
     "nova_call_seconds_total": "Seconds that those calls took together.",
     "nova_inflight": "Calls that have begun and not ended, by kind.",
     "nova_ready": "1 while the service is ready.",
-    "nova_hub_lag_seconds": "The longest turn of the hub since the last heartbeat or question.",
+    "nova_hub_lag_seconds": "The longest turn of the hub in the last 10 to 20 seconds.",
     "nova_greenlets": "Greenlets that wait for something.",
     "nova_log_dropped_total": "Log lines dropped because nobody read them.",
     "nova_shed_total": "Clients answered 503 because descriptors ran out.",

@@ -67,13 +67,17 @@ def patch_psycopg2() -> None:
 class HubWatch:
     """How long the hub's turns take, measured without waking it: times are noted around its wait in the kernel.
 
-    A native thread may read it. The hub is stuck when `busy_s()` grows; `take_lag_s` is the longest turn since it
-    was last asked.
+    A native thread may read it. The hub is stuck when `busy_s()` grows; `lag_s()` is its longest turn lately, the
+    same for whoever asks: all services of a process, and its metrics.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, window_s: float = 10.0) -> None:
+        """`window_s`: a long turn is seen for at least that, and at most twice that."""
         self._began_s: float | None = None
+        self._window_s = window_s
+        self._window_ends_s = 0.0
         self._longest_s = 0.0
+        self._longest_before_s = 0.0
         hub = eventlet.hubs.get_hub()
         poll = getattr(hub, "do_poll", None)
         if poll is not None:
@@ -84,7 +88,7 @@ class HubWatch:
 
         def watched(seconds):
             if self._began_s is not None:
-                self._longest_s = max(self._longest_s, monotonic() - self._began_s)
+                self._note(self._began_s, monotonic())
             self._began_s = None
             try:
                 return poll(seconds)
@@ -98,10 +102,15 @@ class HubWatch:
         began_s = self._began_s
         return time.monotonic() - began_s if began_s is not None else 0.0
 
-    def take_lag_s(self) -> float:
-        """The longest turn since the last call, in seconds."""
-        longest_s, self._longest_s = max(self._longest_s, self.busy_s()), 0.0
-        return longest_s
+    def lag_s(self) -> float:
+        """The longest turn of late, in seconds."""
+        return max(self._longest_before_s, self._longest_s, self.busy_s())
+
+    def _note(self, began_s: float, ended_s: float) -> None:
+        if ended_s >= self._window_ends_s:
+            self._longest_before_s, self._longest_s = self._longest_s, 0.0
+            self._window_ends_s = ended_s + self._window_s
+        self._longest_s = max(self._longest_s, ended_s - began_s)
 
 
 def count() -> int:

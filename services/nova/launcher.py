@@ -66,7 +66,7 @@ class Launcher:
         self._entries.append(_Entry(service, tier))
         service.running.watch(lambda: self._events.put(("changed", service.name)))
         if hasattr(service, "watch_lag"):
-            service.watch_lag(self.watchdog.hub.take_lag_s)
+            service.watch_lag(self.watchdog.hub.lag_s)
         return service
 
     def describe(self) -> list[str]:
@@ -118,7 +118,7 @@ class Launcher:
         return admin
 
     def _samples(self) -> Iterable[metrics.Sample]:
-        yield "nova_hub_lag_seconds", {}, self.watchdog.hub.take_lag_s()
+        yield "nova_hub_lag_seconds", {}, self.watchdog.hub.lag_s()
         yield "nova_log_dropped_total", {}, log.dropped()
         for service in self.services:
             yield "nova_ready", {"service": service.name}, float(service.running.state is State.READY)
