@@ -336,6 +336,7 @@ class Daemon:
         """Everything that `why` tells of one process."""
         process = self.supervisor.processes[name]
         row = self.rows([name])[0]
+        self.disk.settle()
         return {
             **row,
             "since_s": clock.now_s() - process.since_s,

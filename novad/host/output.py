@@ -197,10 +197,15 @@ class Output:
         for stream in self._streams:
             stream.resume()
 
-    def position(self) -> tuple[int, int]:
-        """Inode and size of the file now: where something stands in the log."""
-        self._disk.settle()
-        return self._file.inode, self._file.size
+    def position(self) -> list[int]:
+        """Inode and size of the file now: where something stands in the log. Known once the disk has settled."""
+        found = [0, 0]
+
+        def look() -> None:
+            found[:] = self._file.inode, self._file.size
+
+        self._disk.submit(look)
+        return found
 
     def length(self) -> int:
         """Bytes that the file holds now."""
