@@ -45,12 +45,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("bus", brokers, indirect=True)
 
 
-def require_rabbitmq() -> None:
+def require_rabbitmq(port: int = 5672) -> None:
     """Skips, or fails where NOVA_TEST_REQUIRE asks for it, when RabbitMQ does not answer."""
     try:
-        socket.create_connection(("127.0.0.1", 5672), 1).close()
+        socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError as error:
-        reason = f"no RabbitMQ on 127.0.0.1:5672 ({error})"
+        reason = f"no RabbitMQ on 127.0.0.1:{port} ({error})"
         if "rabbitmq" in os.environ.get("NOVA_TEST_REQUIRE", ""):
             pytest.fail(reason)
         pytest.skip(reason)
