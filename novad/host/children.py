@@ -114,8 +114,6 @@ class Children:
     def _leader_died(self, child: Child) -> None:
         assert child.watcher is not None
         child.watcher.close()
-        # What it calls refers to the child: a ring that only the garbage collector would take apart.
-        child.watcher = None
         self._hooks.before_death()
         child.is_dead = True
         child.ended_ticks = proc.now_ticks()
