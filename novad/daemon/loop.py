@@ -115,8 +115,11 @@ class Daemon:
         )
         self._signals = Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *MEANINGLESS), self._on_signal)
         self._control = self._listen()
-        self.changes = Changes(self.supervisor, self.post, lambda text: self.journal.write("watch", text=text))
+        self.changes = Changes(
+            self.supervisor, self._records, self.post, lambda text: self.journal.write("watch", text=text)
+        )
         adoption.resume(self.supervisor, self._records, upgrade.read_handover(place.run_dir))
+        self.changes.resume()
         Timer(EMPTY_S, lambda: self.post(self._end_if_empty))
 
     def _listen(self) -> ControlSocket:
