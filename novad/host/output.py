@@ -154,7 +154,7 @@ class Output:
         """Say how many lines the disk was too slow for."""
         if self._lost_lines:
             count, self._lost_lines = self._lost_lines, 0
-            self.note(f"{count} lines lost: the disk is too slow")
+            self.note(f"{count} line{'' if count == 1 else 's'} lost: the disk is too slow")
 
     @property
     def _owed(self) -> int:
