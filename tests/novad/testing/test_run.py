@@ -110,7 +110,21 @@ def test_a_missing_command_is_127_before_anything_is_started(site: Site) -> None
     code, _, err = site.run("--", "no-such-command-here")
     assert code == 127
     assert "nothing was started" in err
+    assert f"hint: it is in no directory of PATH: {site.environ['PATH']}" in err
     assert not (site.folder / ".novad").exists()
+
+
+def test_a_command_that_cannot_be_run_says_what_to_type(site: Site) -> None:
+    site.write(TWO)
+    script = site.folder / "check-it"
+    script.write_text("#!/bin/sh\n")
+    assert site.run("--", "check-it")[2].splitlines()[-1] == "hint: there is a file of this name here: ./check-it"
+    code, _, err = site.run("--", "./check-it")
+    assert (code, err.splitlines()[-1]) == (126, "hint: chmod +x ./check-it")
+    script.chmod(0o755)
+    code, _, err = site.run("--", "./chek-it")
+    assert (code, err.splitlines()[-1]) == (127, "hint: did you mean ./check-it?")
+    assert site.run("--", str(site.folder))[0] == 126
 
 
 def test_a_mistake_in_the_file_is_78(site: Site) -> None:
