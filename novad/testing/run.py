@@ -316,6 +316,8 @@ class Run:
     def _stop(self) -> None:
         began_s = time.monotonic()
         self.story.survivors = self.owned.stop(kill=self.story.code == TIMED_OUT)
+        if self.owned.complaint:
+            self.app.terminal.err(f"error: {self.owned.complaint}")
         for text in self.story.survivors:
             self.app.terminal.err(f"error: it did not die: {text}")
         self.story.code = self.story.code or (FAILED if self.story.survivors else 0)

@@ -114,6 +114,18 @@ def test_a_missing_command_is_127_before_anything_is_started(site: Site) -> None
     assert not (site.folder / ".novad").exists()
 
 
+def test_a_daemon_that_stands_still_at_the_end_is_killed_with_all_it_has(site: Site) -> None:
+    site.write(STUBBORN)
+    freeze = "import json, os, subprocess, sys\n" \
+             "found = subprocess.run([sys.executable, '-m', 'novad', 'status', '--json'], capture_output=True)\n" \
+             "os.kill(json.loads(found.stdout)['daemon']['pid'], 19)"  # fmt: skip
+    code, _, err = site.run("--", sys.executable, "-c", freeze)
+    assert code == 125
+    assert "the daemon did not answer within 10 s; it was killed, and its services with it" in err
+    assert site.left_after(2) == []
+    assert [path.name for path in (site.runtime / "novad").iterdir()] == ["choosing-ports"]
+
+
 def test_a_command_that_cannot_be_run_says_what_to_type(site: Site) -> None:
     site.write(TWO)
     script = site.folder / "check-it"
