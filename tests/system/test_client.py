@@ -346,3 +346,19 @@ def test_a_running_cluster_is_scaled_without_touching_the_rest(project: Project)
     assert project.novad("up", "-d", "--scale", "web=1").returncode == 0
     project.until(lambda: list(project.processes()) == ["web.1", "one"])
     assert {name: item["pid"] for name, item in project.processes().items()}.items() <= before.items()
+
+
+def test_a_reload_that_adds_what_waits_for_a_stopped_service_answers_and_says_so(project: Project) -> None:
+    project.write(TWO)
+    project.novad("up", "-d")
+    project.novad("stop", "db")
+    more = '[services.new]\ncommand = "sleep 1000"\nafter = ["db"]\n'
+    project.write(f'{TWO}{more}[services.newer]\ncommand = "sleep 1000"\nafter = ["new"]\n')
+    done = project.novad("reload", "-y")
+    assert done.returncode == 0, done.stderr
+    assert "new waits for db (stopped)" in done.stderr
+    assert "newer waits for new:started (waiting)" in done.stderr
+    assert "novad start db" in done.stderr
+    assert project.processes()["new"]["state"] == "waiting"
+    project.novad("start", "db")
+    assert project.novad("wait", "--timeout", "20s").returncode == 0

@@ -17,7 +17,7 @@ from novad.client.render.paint import Paint
 from novad.client.render.words import (
     EXIT_MEANINGS,
     SHAPES,
-    describe_wait,
+    awaited,
     duration,
     exit_words,
     plural,
@@ -121,12 +121,7 @@ def cause_words(entry: Entry) -> str:
 
 
 def waited_for(entry: Entry) -> str:
-    """`db (starting), cache:done (failed)`."""
-    parts = []
-    for item in entry.get("waiting_for") or []:
-        state = item.get("state") if isinstance(item, dict) else None
-        parts.append(describe_wait(item) + (f" ({state})" if state else ""))
-    return ", ".join(parts)
+    return awaited(entry.get("waiting_for") or [])
 
 
 def exit_phrase(item: dict[str, Any]) -> str:

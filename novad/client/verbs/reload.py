@@ -10,7 +10,7 @@ from novad.client.app import App
 from novad.client.compiling import RELOAD_ANSWER_S, compiled, is_change, running_cluster
 from novad.client.link import Link
 from novad.client.render.paint import Paint
-from novad.client.render.words import shorten, terminals
+from novad.client.render.words import awaited, shorten, terminals
 from novad.core.secret import shown, shown_words, without_userinfo
 from novad.core.spec import to_json
 
@@ -48,7 +48,15 @@ def apply(app: App, link: Link, data: Any, marked: Sequence[str], quiet: bool = 
     reply = link.request("reload", RELOAD_ANSWER_S, cluster=data, dry_run=False)
     if app.options.json:
         app.print_json(without_secrets(reply, marked))
-    elif not quiet:
+        return 0
+    for row in reply["waiting"]:
+        app.terminal.note(f"{row['name']} waits for {awaited(row['for'])}")
+    down = dict.fromkeys(
+        item["name"] for row in reply["waiting"] for item in row["for"] if item["state"] != "waiting"
+    )
+    if down:
+        app.terminal.note(f"hint: {app.command_name()} start {' '.join(down)}")
+    if not quiet:
         app.terminal.note(f"applied; {app.command_name()} status shows the result")
     return 0
 
