@@ -348,6 +348,25 @@ def test_a_running_cluster_is_scaled_without_touching_the_rest(project: Project)
     assert {name: item["pid"] for name, item in project.processes().items()}.items() <= before.items()
 
 
+def test_scaling_what_is_not_there_is_4_with_the_nearest_and_starts_nothing(project: Project) -> None:
+    project.write('[services.web]\ncommand = "sleep 600"\nreplicas = 2\n[services.one]\ncommand = "sleep 600"\n')
+    done = project.novad("up", "-d", "--scale", "wep=2")
+    assert done.returncode == 4
+    assert "--scale wep: no such service" in done.stderr
+    assert "did you mean `web`?" in done.stderr
+    assert not project.is_up()
+
+
+def test_a_service_that_was_scaled_can_be_taken_out_of_the_file(project: Project) -> None:
+    one = '[services.one]\ncommand = "sleep 600"\n'
+    project.write(f'[services.web]\ncommand = "sleep 600"\n{one}')
+    project.novad("up", "-d", "--scale", "web=2")
+    project.write(one)
+    done = project.novad("reload", "-y")
+    assert done.returncode == 0, done.stderr
+    assert project.processes().keys() == {"one"}
+
+
 def test_a_reload_that_adds_what_waits_for_a_stopped_service_answers_and_says_so(project: Project) -> None:
     project.write(TWO)
     project.novad("up", "-d")
