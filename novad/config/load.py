@@ -196,6 +196,7 @@ class Compilation:
             groups=_groups(declared),
             files=tuple(files.texts),
             files_absent=tuple(files.absent),
+            files_globs=tuple(files.globs),
             profile=request.chosen_profile,
             digest=_digest(request, files),
             files_digest=texts.digest(files.texts),

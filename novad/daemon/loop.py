@@ -316,6 +316,7 @@ class Daemon:
             "digest": cluster.digest if cluster else None,
             "files": list(cluster.files) if cluster else [],
             "files_absent": list(cluster.files_absent) if cluster else [],
+            "files_globs": list(cluster.files_globs) if cluster else [],
             "files_digest": cluster.files_digest if cluster else None,
             "profile": cluster.profile if cluster else None,
             "daemon": {

@@ -367,6 +367,18 @@ def test_a_service_that_was_scaled_can_be_taken_out_of_the_file(project: Project
     assert project.processes().keys() == {"one"}
 
 
+def test_a_file_that_an_include_matches_from_now_on_is_noticed(project: Project) -> None:
+    project.write('[novad]\ninclude = ["more/*.toml", "*.toml"]\n[services.one]\ncommand = "sleep 600"\n')
+    project.novad("up", "-d")
+    assert "changed since" not in project.novad("status").stdout
+    (project.directory / "more").mkdir()
+    project.write('[services.two]\ncommand = "sleep 600"\n', "more/two.toml")
+    assert "more/two.toml changed since it was loaded: novad reload" in project.novad("status").stdout
+    assert project.novad("reload", "-y").returncode == 0
+    assert "changed since" not in project.novad("status").stdout
+    assert project.processes().keys() == {"one", "two"}
+
+
 def test_a_reload_that_adds_what_waits_for_a_stopped_service_answers_and_says_so(project: Project) -> None:
     project.write(TWO)
     project.novad("up", "-d")
