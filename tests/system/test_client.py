@@ -172,9 +172,11 @@ def test_reload_shows_the_difference_and_restarts_only_what_changed(project: Pro
     project.novad("up", "-d")
     before = project.processes()
     assert "nothing has changed" in project.novad("reload").stdout
+    project.write("# a remark moves all lines and changes nothing\n" + TWO)
+    assert "nothing has changed" in project.novad("reload").stdout
     project.write(TWO + 'env = { LEVEL = "debug" }\n[services.new]\ncommand = "sleep 1000"\n')
     dry = project.novad("reload", "--dry-run").stdout
-    assert "api.env.LEVEL" in dry
+    assert '~ api.env.LEVEL  (none) → "debug"' in dry
     assert "+ new" in dry
     assert project.processes().keys() == before.keys()
     assert project.novad("reload").returncode == 0
