@@ -14,7 +14,7 @@ from typing import Any
 from novad.client.app import App
 from novad.client.feed import Feed
 from novad.client.guardian import Sentry
-from novad.client.interrupts import Interrupts, readable
+from novad.client.interrupts import Interrupts
 from novad.client.keyboard import Keyboard
 from novad.client.keys import Keys
 from novad.client.link import Link
@@ -65,8 +65,13 @@ class Attached:
             self.view.show(self.feed.take(list(self.starting.kept)))
             self.starting.kept.clear()
             self.starting.on_lines = lambda event: self.view.show(self.feed.take([event]))
-        outcome = self.starting.run()
+        with Interrupts() as interrupts:
+            return self._start_and_follow(interrupts)
+
+    def _start_and_follow(self, interrupts: Interrupts) -> int:
+        outcome = self.starting.run(interrupts)
         if outcome is Outcome.INTERRUPTED and not self.owns:
+            interrupts.take()
             return self._leave()
         document = self.link.request("status", names=[], usage=False)
         self.feed.processes = {item["name"]: item for item in document["processes"]}
@@ -75,13 +80,11 @@ class Attached:
             if not self.view.is_live and not self.owns and self.starting.startup.is_good:
                 return self._report_only(document)
         keyboard = Keyboard(sys.stdin) if self.view.has_keys else contextlib.nullcontext()
-        with Interrupts() as interrupts, keyboard as keys:
+        with keyboard as keys:
             try:
                 if self.starting.has_dropped:
                     self.view.say(f"earlier lines: {self.app.command_name()} logs")
                 self.view.show(self.feed.take([*self.starting.kept, *self.link.queued_events()]))
-                if outcome is Outcome.INTERRUPTED:
-                    self._interrupted()
                 return self._loop(interrupts, keys)
             finally:
                 self.view.close()
@@ -109,15 +112,15 @@ class Attached:
             self.view.show([])
             typing = keyboard.sources() if keyboard else []
             reader = self.app.terminal.reader()
-            sources = [self.link.fileno(), interrupts.fileno(), *typing, *reader]
-            ready = readable(sources, REFRESH_S if self.view.is_live else None)
+            sources = [interrupts.fileno(), *typing, *reader]
+            ready = self.link.wait(sources, REFRESH_S if self.view.is_live else None)
             if set(reader).intersection(ready):
                 raise BrokenPipeError
             for _ in range(interrupts.take()):
                 code = self._interrupted()
                 if code is not None:
                     return code
-            if self.link.fileno() in ready:
+            if self.link in ready:
                 self.view.show(self.feed.take(self.link.pending_events()))
             if keyboard and set(typing).intersection(ready):
                 self.keys.typed(keyboard.read())

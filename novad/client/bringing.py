@@ -18,7 +18,6 @@ from novad.client.guardian import Sentry
 from novad.client.launch import has_records
 from novad.client.link import Link
 from novad.client.render.progress import about, summary
-from novad.client.render.words import plural
 from novad.client.starting import OF_THE_LOG, Outcome, Starting
 from novad.client.startup import Startup, brought_up_to_date
 from novad.client.verbs.control import TIMED_OUT
@@ -178,15 +177,13 @@ def answer_detached(app: App, link: Link, startup: Startup) -> int:
     if app.options.json:
         app.print_json(link.request("status", names=[], usage=False))
     else:
-        app.terminal.note(
-            f"starting {plural(len(startup.names), 'process')}; {app.command_name()} status shows them"
-        )
+        app.terminal.note(f"starting {len(startup.names)} processes; {app.command_name()} status shows them")
     return 0
 
 
 def detached(app: App, link: Link, starting: Starting) -> int:
     """`up -d`: 0 when all is ready, 1 with the reason, 124 when the time ran out."""
-    outcome = starting.run()
+    outcome = starting.run_alone()
     startup = starting.startup
     if outcome is Outcome.INTERRUPTED:
         app.terminal.note(f"interrupted; the services go on starting, {app.command_name()} down stops them")

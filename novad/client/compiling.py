@@ -30,23 +30,21 @@ def compiled(app: App, scale: tuple[str, ...], env: tuple[str, ...], running: Cl
     """
     overrides = dict(running.overrides) if running else {}
     overrides |= dict(pair(text, "-e", "LOG_LEVEL=debug") for text in env)
-    taken = running.scale if running else {}
-    asked = {}
+    replicas = dict(running.scale) if running else {}
     for text in scale:
         name, number = pair(text, "--scale", "compute=3")
         if not number.isdigit():
             raise UsageError(f"--scale {text}: `{number}` is not a number of replicas", "--scale compute=3")
-        asked[name] = int(number)
+        replicas[name] = int(number)
     cluster = app.compiler.compile(
         app.place(missing_ok=False),
         profile=app.profile or (running.profile if running else None) or None,
         overrides=overrides,
         taken_ports=taken_ports(running),
-        scale=asked,
-        taken_scale=taken,
+        scale=replicas,
         environ=app.environ,
     )
-    cluster = replace(cluster, overrides=overrides, scale={**taken, **asked})
+    cluster = replace(cluster, overrides=overrides, scale=replicas)
     return cluster if running is None else replace(cluster, env=running.env)
 
 

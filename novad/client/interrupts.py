@@ -25,8 +25,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.count = 0
         self._told = 0
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
+        self._reader, self._writer = pipe()
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interrupts:
@@ -41,7 +40,7 @@ class Interrupts:
             signal.signal(number, handler)  # type: ignore[arg-type]
         os.close(self._reader)
         os.close(self._writer)
-        if error is None and self.count > self._told:
+        if error is None and self.is_pressed:
             # It came between the last look and now; lost, the command would go on as if nobody had said a word.
             raise KeyboardInterrupt
 
@@ -49,11 +48,18 @@ class Interrupts:
         """Readable when there is something to `take`."""
         return self._reader
 
+    @property
+    def is_pressed(self) -> bool:
+        """There is something to `take`."""
+        return self.count > self._told
+
     def take(self) -> int:
         """How many came since the last call."""
-        if self.count > self._told:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._reader, 4096)
-        new, self._told = self.count - self._told, self.count
+        # One look: what comes between two would be taken for told.
+        count = self.count
+        new, self._told = count - self._told, count
         return new
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
@@ -106,6 +112,11 @@ def readable(sources: Sequence[Any], timeout_s: float | None = None) -> list[Any
 @functools.cache
 def _wakeup() -> tuple[int, int]:
     """Reading and writing end of the pipe into which the interpreter writes at a signal, before it runs the handler."""
+    return pipe()
+
+
+def pipe() -> tuple[int, int]:
+    """Reading and writing end; neither ever waits."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from novad.client.deadline import Deadline
@@ -100,6 +100,15 @@ class Link:
 
     def answered(self, request_id: int) -> bool:
         return request_id in self._answers
+
+    def wait(self, others: Sequence[Any], timeout_s: float | None = None) -> list[Any]:
+        """Those of `others` that can be read, and this link where events are here, or its end; none after `timeout_s`.
+
+        An event that came along with an answer is here already, and the socket says nothing of it any more.
+        """
+        if self._events:
+            return [self, *readable(others, 0.0)]
+        return readable([self, *others], timeout_s)
 
     def next_event(self, timeout_s: float | None = None) -> dict[str, Any] | None:
         """The next pushed event, None when `timeout_s` ran out. Raises `NotRunning` once the daemon is gone."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from novad.client.app import App
 from novad.client.deadline import Deadline
-from novad.client.interrupts import Interrupts, readable
+from novad.client.interrupts import Interrupts
 from novad.client.link import Link
 from novad.client.render.progress import block, name_width, plain_line, row_line, still_waiting
 from novad.client.screen import Screen
@@ -58,16 +58,21 @@ class Starting:
         self._first = processes
         self._still_at_s = startup.now_s + STILL_S
 
-    def run(self) -> Outcome:
-        """Returns when nothing more can be expected, when the time ran out or at Ctrl-C."""
+    def run(self, interrupts: Interrupts) -> Outcome:
+        """Returns when nothing more can be expected, when the time ran out or at Ctrl-C, which the caller takes."""
+        try:
+            lines = [line for process in self._first for line in self._changed(process)]
+            outcome = self._loop(interrupts, lines)
+            # A Ctrl-C in the moment in which all got ready means the cluster as much as one before it.
+            return Outcome.INTERRUPTED if interrupts.is_pressed else outcome
+        finally:
+            self._screen.close()
+
+    def run_alone(self) -> Outcome:
+        """`run` for a command that ends at the first Ctrl-C."""
         with Interrupts() as interrupts:
-            try:
-                lines = [line for process in self._first for line in self._changed(process)]
-                outcome = self._loop(interrupts, lines)
-                # A Ctrl-C in the moment in which all got ready means the cluster as much as one before it.
-                return Outcome.INTERRUPTED if interrupts.take() else outcome
-            finally:
-                self._screen.close()
+            outcome = self.run(interrupts)
+            return Outcome.INTERRUPTED if interrupts.take() else outcome
 
     def _loop(self, interrupts: Interrupts, lines: list[str]) -> Outcome:
         while True:
@@ -78,10 +83,10 @@ class Starting:
                 return Outcome.TIMED_OUT
             left_s = self._deadline.left_s()
             wait_s = TICK_S if self.app.terminal.can_repaint else max(0.0, self._still_at_s - time.monotonic())
-            ready = readable([self.link.fileno(), interrupts.fileno()], min(wait_s, left_s or wait_s))
-            if interrupts.fileno() in ready and interrupts.take():
+            ready = self.link.wait([interrupts.fileno()], min(wait_s, left_s or wait_s))
+            if interrupts.fileno() in ready and interrupts.is_pressed:
                 return Outcome.INTERRUPTED
-            lines = self._take_events() if self.link.fileno() in ready else self._still_lines()
+            lines = self._take_events() if self.link in ready else self._still_lines()
 
     def _paint_block(self, lines: list[str]) -> None:
         if self.app.options.quiet:

@@ -42,7 +42,12 @@ def leaders(run_dir: str) -> dict[int, int]:
     """Session number -> start time of each leader that the records of the cluster name."""
     found = {}
     folder = f"{run_dir}/records"
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        # Removed by a daemon that ends at this very moment, perhaps.
+        names = []
+    for name in names:
         try:
             with open(f"{folder}/{name}", "rb") as file:
                 identity = json.load(file)["identity"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from novad.client.app import App
-from novad.client.interrupts import Interrupts, readable
+from novad.client.interrupts import Interrupts
 from novad.client.link import Link
 from novad.client.render.words import duration
 from novad.core.errors import NovadError
@@ -147,7 +147,7 @@ def pause(link: Link, seconds: float) -> None:
     until_s = time.monotonic() + seconds
     with Interrupts() as interrupts:
         while (left_s := until_s - time.monotonic()) > 0:
-            ready = readable([link.fileno(), interrupts.fileno()], left_s)
+            ready = link.wait([interrupts.fileno()], left_s)
             if interrupts.fileno() in ready:
                 raise KeyboardInterrupt
             if ready and link.ended:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 from novad.client import owned
 from novad.client.app import App
 from novad.client.deadline import Deadline
-from novad.client.interrupts import Interrupts, readable
+from novad.client.interrupts import Interrupts
 from novad.client.journal import last_run
 from novad.client.link import Unanswered
 from novad.client.render.progress import about, summary
@@ -32,10 +33,9 @@ from novad.core.errors import NotRunning, NovadError
 from novad.core.place import Place
 from novad.core.spec import Cluster
 from novad.testing import leaks, ledger, reports, shuffle
-from novad.testing.program import NOT_EXECUTABLE, unrunnable
 from novad.testing.story import Crash, Story, place_of
 
-FAILED, TIMED_OUT, NO_CLUSTER, INTERRUPTED = 1, 124, 125, 130
+FAILED, TIMED_OUT, NO_CLUSTER, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 1, 124, 125, 126, 127, 130
 CRASH_LINES = 20
 # A command that was told to end gets this long before its whole tree is killed.
 COMMAND_GRACE_S = 2.0
@@ -65,6 +65,17 @@ def run(app: App, **given: Any) -> int:
     if (code := unrunnable(app, options.command[0])) is not None:
         return code
     return Run(app, options).execute()
+
+
+def unrunnable(app: App, program: str) -> int | None:
+    """The exit code where the command cannot be run, found out before a cluster is started for it."""
+    if shutil.which(program, path=app.environ.get("PATH")):
+        return None
+    exists = os.path.exists(program) and "/" in program
+    app.terminal.err(
+        f"error: {program}: {'not executable' if exists else 'no such command'}; nothing was started"
+    )
+    return NOT_EXECUTABLE if exists else NOT_FOUND
 
 
 class Run:
@@ -149,7 +160,7 @@ class Run:
         startup = Startup(tuple(reply["names"]), after, self.began_s)
         now = brought_up_to_date(picture, link.queued_events())
         rows = [now[name] for name in startup.names]
-        outcome = Starting(self.app, link, startup, rows, self.deadline, attaches=False).run()
+        outcome = Starting(self.app, link, startup, rows, self.deadline, attaches=False).run_alone()
         if outcome is Outcome.INTERRUPTED:
             return INTERRUPTED
         if outcome is Outcome.SETTLED and startup.is_good:
@@ -196,14 +207,13 @@ class Run:
 
     def _attend(self, child: subprocess.Popen[bytes], pidfd: int, interrupts: Interrupts) -> int:
         """Wait for the command, and tell of crashes as they happen."""
-        sources = [pidfd, interrupts.fileno(), self.owned.link.fileno()]
         while True:
-            ready = readable(sources, self.deadline.left_s())
+            ready = self.owned.link.wait([pidfd, interrupts.fileno()], self.deadline.left_s())
             if not ready:
                 self.story.verdict = f"time was up after {duration(self._seconds())}"
                 self.app.terminal.err(f"error: {self.story.verdict}")
                 return TIMED_OUT
-            if self.owned.link.fileno() in ready:
+            if self.owned.link in ready:
                 self._hear()
             if pidfd in ready:
                 code = child.wait()
@@ -316,8 +326,6 @@ class Run:
     def _stop(self) -> None:
         began_s = time.monotonic()
         self.story.survivors = self.owned.stop(kill=self.story.code == TIMED_OUT)
-        if self.owned.complaint:
-            self.app.terminal.err(f"error: {self.owned.complaint}")
         for text in self.story.survivors:
             self.app.terminal.err(f"error: it did not die: {text}")
         self.story.code = self.story.code or (FAILED if self.story.survivors else 0)

@@ -17,7 +17,7 @@ from tests.system.bus import ROOT
 ALL = board.load()
 # What they measure is their own deadlines, which the suite's other workers break; one worker, or `scripts/scoreboard`,
 # runs them.
-ALONE = {"C02", "R06", "R21", "R33"}
+ALONE = {"C02", "R06"}
 HAS_COMPANY = "PYTEST_XDIST_WORKER" in os.environ
 CONTROLS = [(number, broken) for number, found in ALL.items() for broken in found.controls]
 

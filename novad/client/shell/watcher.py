@@ -104,7 +104,7 @@ class Watcher:
         """Until the daemon is gone (True), or the wish has changed or the shell leaves (False)."""
         wish = self._follow
         while not self._stopping and self._follow is wish:
-            ready = select.select([link.fileno(), self._wake_reader], [], [])[0]
+            ready = link.wait([self._wake_reader])
             if self._wake_reader in ready:
                 os.read(self._wake_reader, 4096)
             try:

@@ -19,10 +19,8 @@ from typing import Any
 
 from novad.client import logfile
 from novad.client.app import App
-from novad.client.interrupts import readable
 from novad.client.link import Link
 from novad.client.render.lines import LineStyle, format_line, json_line
-from novad.client.render.words import plural
 from novad.client.sift import LEVELS, Sieve, Wanted
 from novad.client.when import stamp_of
 from novad.core.errors import NoSuchService, NotRunning, UsageError
@@ -203,7 +201,7 @@ def next_event(app: App, link: Link) -> dict[str, Any]:
     """The next pushed event. Raises `BrokenPipeError` when nobody reads our output any more."""
     reader = app.terminal.reader()
     while (event := link.next_event(0.0)) is None:
-        ready = readable([link.fileno(), *reader])
+        ready = link.wait(reader)
         if set(reader).intersection(ready):
             raise BrokenPipeError
     return event
@@ -217,8 +215,7 @@ def follow_lines(app: App, link: Link, choice: Choice, sieves: dict[str, Sieve],
             app.terminal.note("novad has ended")
             return 0
         if event.get("type") == "skipped":
-            left_out = f"{plural(event['lines'], 'line')} {'was' if event['lines'] == 1 else 'were'} left out"
-            app.terminal.note(f"{event['name']}: {left_out}: this terminal is too slow")
+            app.terminal.note(f"{event['name']}: {event['lines']} lines were left out: this terminal is too slow")
         if event.get("type") != "lines" or event["name"] not in sieves:
             continue
         text = event["text"].encode("utf-8", "surrogateescape")

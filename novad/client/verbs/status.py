@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from novad.client.app import App
-from novad.client.interrupts import readable
 from novad.client.link import Link
 from novad.client.logfile import last_lines
 from novad.client.render.escape import harmless
@@ -112,25 +109,16 @@ def changed_files(document: dict[str, Any]) -> str:
     if not document.get("files_digest"):
         return ""
     folder = os.path.dirname(document["config"])
-    files = document["files"]
-    new = [path for path in document.get("files_absent") or () if os.path.exists(path)]
-    new += [path for path in included(document.get("files_globs") or (), folder) if path not in files]
+    new = [os.path.relpath(path, folder) for path in document.get("files_absent") or () if os.path.exists(path)]
     if new:
-        return ", ".join(os.path.relpath(path, folder) for path in dict.fromkeys(new))
+        return ", ".join(new)
+    files = document["files"]
     what = os.path.relpath(files[0], folder) if len(files) == 1 else "the configuration"
     try:
         found = {path: texts.text(Path(path).read_bytes()) for path in files}
     except (OSError, ValueError):
         return what
     return what if texts.digest(found) != document["files_digest"] else ""
-
-
-def included(globs: Sequence[str], folder: str) -> Iterator[str]:
-    """What `include` asks for; nova.local.toml is an overlay, and never a part."""
-    for pattern in globs:
-        for path in map(os.path.normpath, glob.iglob(pattern, recursive=True)):
-            if path != f"{folder}/nova.local.toml":
-                yield path
 
 
 def show_details(app: App, link: Link, processes: list[dict[str, Any]]) -> None:
@@ -193,7 +181,7 @@ def wait_for_change(link: Link, keyboard: Any, period_s: float) -> bool:
     """Waits for an event, a key or the interval; False when the user leaves."""
     deadline_s = time.monotonic() + max(period_s, SHORTEST_S)
     while (left_s := deadline_s - time.monotonic()) > 0:
-        ready = readable([link, *keyboard.sources()], left_s)
+        ready = link.wait(keyboard.sources(), left_s)
         if link in ready:
             link.pending_events()
             return True

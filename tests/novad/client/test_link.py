@@ -41,6 +41,18 @@ def test_an_event_before_the_reply_is_kept(daemon: FakeDaemon, place: Place) -> 
         assert link.next_event(0) is None
 
 
+def test_a_wait_knows_of_events_that_came_with_an_answer(daemon: FakeDaemon, place: Place) -> None:
+    daemon.answers["ping"] = lambda request: [Event(9, {"type": "state"}), Reply(request.id, {})]
+    ours, theirs = socket.socketpair()
+    with connect(place) as link, ours, theirs:
+        link.request("ping")
+        assert link.wait([ours], 10) == [link]
+        theirs.send(b"x")
+        assert link.wait([ours], 10) == [link, ours]
+        assert link.pending_events() == [{"type": "state"}]
+        assert link.wait([ours], 10) == [ours]
+
+
 def test_the_daemons_error_is_raised_by_its_class(daemon: FakeDaemon, place: Place) -> None:
     daemon.answers["status"] = NoSuchService("no service `ap`", "did you mean `api`?")
     with connect(place) as link, pytest.raises(NoSuchService) as caught:

@@ -76,6 +76,10 @@ class Terminal:
         assert isinstance(self.shell.match, object)
         return int(self.shell.match.group(1))  # type: ignore[union-attr]
 
+    def said(self) -> str:
+        """The end of what it shows, for a report."""
+        return f"{self.shell.before or ''}{self.shell.after or ''}"[-1500:]
+
     def hang_up(self) -> None:
         """The terminal is gone: the kernel tells its foreground."""
         self.shell.ptyproc.fileobj.close()
@@ -109,19 +113,18 @@ def _begin(site: Site, kind: str, phase: str, names: tuple[str, ...]) -> Termina
     """The command typed, and its cluster in that phase; what rang until then is heard."""
     _config(site, names, phase)
     terminal = Terminal(site, kind)
-    started = site.bell.await_all(set(names), 30)
-    require(started.keys() >= set(names), f"{kind}: all start: {sorted(started)}")
+    awaited = {*names, "command"} if kind == "run" and phase != "starting" else set(names)
+    started = site.bell.await_all(awaited, 30)
+    require(started.keys() >= awaited, f"{kind}: all start: {sorted(started)}")
     if phase == "starting":
         if kind != "run":
             # What it shows of them it shows once it listens to Ctrl-C.
             terminal.shell.expect("calm")
         return terminal
-    if kind == "run":
-        require("command" in site.bell.await_all({"command"}, 30), "the command of run begins")
-    elif kind == "up":
+    if kind == "up":
         terminal.shell.expect("ready")
         terminal.shell.expect("Ctrl-C stops")
-    else:
+    elif kind == "up -d":
         require(terminal.ended_with() == 0, "up -d says that all is ready")
     if phase == "stopping":
         down = site.novad("down") if kind == "up -d" else None
@@ -150,7 +153,7 @@ def _once(site: Site, kind: str, phase: str, act: str, names: tuple[str, ...], l
         if act in ("one", "two", "three") and (kind != "up -d" or phase == "starting"):
             code = terminal.ended_with()
             wanted = (0, 130) if kind == "run" else (130,)
-            require(code in wanted, f"{case}: exit {wanted}: {code}")
+            require(code in wanted, f"{case}: exit {wanted}: {code}; {terminal.said()}")
         if kind == "up -d" and phase != "stopping":
             site.bell.hear_for(0.0)
             require(len(site.daemons()) == 1, f"{case}: the daemon stays")
