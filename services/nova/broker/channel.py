@@ -95,6 +95,12 @@ class Channel:
             self._targets[payload] = target
         self._target = target
 
+    def publish_whole(self, payload: bytes, header: bytes, body: bytes) -> None:
+        """basic.publish with all that belongs to it (`protocol.is_whole_message`). Raises `AmqpFault`."""
+        self.begin_publish(payload)
+        self._receive_header(header)
+        self._publish(body)
+
     def receive_content(self, kind: int, payload: bytes) -> None:
         """A frame after basic.publish. Raises `AmqpFault` where it is not the one that must follow."""
         if self._header is None:
@@ -121,8 +127,8 @@ class Channel:
         return self._target is not None
 
     def _receive_header(self, header: bytes) -> None:
-        if len(header) < 14 or header[:2] != b"\0\x3c":
-            raise AmqpFault(SYNTAX_ERROR, "no content header of class basic")
+        if len(header) < protocol.CONTENT_HEAD_SIZE or header[:2] != b"\0\x3c":
+            self._refuse_header(header)
         size, largest = properties.body_size(header), self.broker.settings.message_limit_bytes
         if size > largest:
             text = f"message size {size} is larger than configured max size {largest}"
@@ -136,6 +142,12 @@ class Channel:
         self._missing = size
         if not size:
             self._publish(b"")
+
+    def _refuse_header(self, header: bytes) -> None:
+        if len(header) < protocol.CONTENT_HEAD_SIZE:
+            raise AmqpFault(SYNTAX_ERROR, "no content header of class basic")
+        text = f"expected content header for class 60, got one for class {header[0] << 8 | header[1]} instead"
+        raise AmqpFault(UNEXPECTED_FRAME, text, protocol.BASIC_PUBLISH)
 
     def _publish(self, body: bytes) -> None:
         target, header, facts = self._target, self._header, self._facts

@@ -19,19 +19,19 @@ from nova.broker.commands import COMMANDS
 from nova.broker.errors import (
     ACCESS_REFUSED,
     CHANNEL_ERROR,
+    CLIENT_ERRORS,
     CONNECTION_FORCED,
     FRAME_ERROR,
     INTERNAL_ERROR,
     NOT_ALLOWED,
     NOT_IMPLEMENTED,
-    SYNTAX_ERROR,
     UNEXPECTED_FRAME,
     AmqpFault,
+    fault_of,
 )
 from nova.broker.heartbeat import Heartbeat
 from nova.broker.output import Output
-from nova.broker.properties import MalformedHeader
-from nova.broker.protocol import Arguments, MalformedArguments, MalformedFrame, shortstr
+from nova.broker.protocol import Arguments, MalformedFrame, shortstr
 from nova.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 FIRST_FRAME_MAX = 8192  # before tuning; nobody needs more to say who they are
 CLOSE_TIMEOUT_S = 5.0  # for the answer to our connection.close
+_PUBLISH = protocol.U32.pack(protocol.BASIC_PUBLISH)
 _CLOSING = object()  # stands for a channel whose close-ok is awaited
 
 STAGES = ("header", "start", "tune", "open", "running", "closing", "closed")
@@ -96,21 +97,18 @@ class Connection:
         except MalformedFrame as error:
             self.fail(None, AmqpFault(FRAME_ERROR, str(error)), 0)
             return
-        for kind, number, payload in frames:
+        index, count = 0, len(frames)
+        while index < count:
+            kind, number, payload = frames[index]
+            index += 1
             try:
+                if payload[:4] == _PUBLISH and self._receive_message(frames, index - 1):
+                    index += 2
+                    continue
                 self._receive(kind, number, payload)
-            except AmqpFault as fault:
-                culprit = protocol.method_at_fault(kind, payload) if fault.method is None else fault.method
-                self.fail(self.channels.get(number), fault, culprit)
-            except MalformedArguments:
-                octets = protocol.describe_octets(payload[4:])
-                self.fail(
-                    None,
-                    AmqpFault(FRAME_ERROR, f"cannot decode {octets}"),
-                    protocol.method_at_fault(kind, payload),
-                )
-            except MalformedHeader as error:
-                self.fail(None, AmqpFault(SYNTAX_ERROR, str(error)), protocol.method_at_fault(kind, payload))
+            except CLIENT_ERRORS as error:
+                fault = fault_of(error, kind, payload)
+                self.fail(self.channels.get(number), fault, fault.method or 0)
             if self.is_finished:
                 return
 
@@ -137,13 +135,25 @@ class Connection:
             self._receive_on_channel(channel, kind, payload)
         elif self.stage == CLOSING:
             if not number and kind == protocol.METHOD:
-                self._receive_while_closing(_method_of(kind, payload))
+                self._receive_while_closing(protocol.method_of(kind, payload))
         elif not number:
             if kind != protocol.METHOD:
                 raise AmqpFault(UNEXPECTED_FRAME, protocol.describe_frame(kind, payload), 0)
             self._receive_method(payload)
         else:
             self._receive_elsewhere(number, channel, kind, payload)
+
+    def _receive_message(self, frames: list[protocol.Frame], index: int) -> bool:
+        """All frames of a publication in one step; False where it comes in another shape, or must not come now."""
+        kind, number, payload = frames[index]
+        channel = self.channels.get(number)
+        if kind != protocol.METHOD or channel.__class__ is not Channel or self.stage != RUNNING:
+            return False
+        assert isinstance(channel, Channel)
+        if channel.is_receiving_content or not protocol.is_whole_message(frames, index):
+            return False
+        channel.publish_whole(payload, frames[index + 1][2], frames[index + 2][2])
+        return True
 
     def _receive_special(self, kind: int, number: int, payload: bytes) -> None:
         if kind != protocol.HEARTBEAT:
@@ -155,7 +165,7 @@ class Connection:
         if channel.is_receiving_content:
             channel.receive_content(kind, payload)
             return
-        method = _method_of(kind, payload)
+        method = protocol.method_of(kind, payload)
         if method == protocol.BASIC_PUBLISH:
             channel.begin_publish(payload)
             return
@@ -175,7 +185,7 @@ class Connection:
 
     def _receive_elsewhere(self, number: int, channel: object, kind: int, payload: bytes) -> None:
         """A frame for a channel that is closing, or that is not open."""
-        method = _method_of(kind, payload)
+        method = protocol.method_of(kind, payload)
         if channel is _CLOSING:
             if method == protocol.CHANNEL_CLOSE_OK:
                 del self.channels[number]
@@ -194,7 +204,7 @@ class Connection:
     # The methods of the class connection.
 
     def _receive_method(self, payload: bytes) -> None:
-        method, arguments = _method_of(protocol.METHOD, payload), Arguments(payload)
+        method, arguments = protocol.method_of(protocol.METHOD, payload), Arguments(payload)
         if method == protocol.CONNECTION_CLOSE:
             self._release()
             self._send(protocol.CONNECTION_CLOSE_OK)
@@ -388,13 +398,3 @@ class Connection:
         for channel in list(self.channels.values()):
             if channel is not _CLOSING:
                 channel.pump_consumers()
-
-
-def _method_of(kind: int, payload: bytes) -> int:
-    """The number of the method in a frame, 0 where it carries content."""
-    if kind != protocol.METHOD:
-        return 0
-    if len(payload) < 4:
-        raise AmqpFault(FRAME_ERROR, "a method frame without a method")
-    number: int = protocol.U32.unpack_from(payload)[0]
-    return number

@@ -7,6 +7,7 @@ code decides which: the specification (section 1.2) calls the codes below `hard`
 from __future__ import annotations
 
 from nova.broker import protocol
+from nova.broker.properties import MalformedHeader
 
 NO_ROUTE = 312
 CONNECTION_FORCED = 320
@@ -76,6 +77,24 @@ class AmqpFault(Exception):
     @property
     def is_hard(self) -> bool:
         return self.code in HARD
+
+
+CLIENT_ERRORS = (AmqpFault, protocol.MalformedArguments, protocol.MalformedFrame, MalformedHeader)
+
+
+def fault_of(error: Exception, kind: int, payload: bytes) -> AmqpFault:
+    """What a client is told whose frame could not be served for `error`, one of `CLIENT_ERRORS`."""
+    if isinstance(error, AmqpFault):
+        fault = error
+    elif isinstance(error, protocol.MalformedArguments):
+        fault = AmqpFault(FRAME_ERROR, f"cannot decode {protocol.describe_octets(payload[4:])}")
+    elif isinstance(error, protocol.MalformedFrame):
+        fault = AmqpFault(FRAME_ERROR, str(error), 0)
+    else:
+        fault = AmqpFault(SYNTAX_ERROR, str(error))
+    if fault.method is None:
+        fault.method = protocol.method_at_fault(kind, payload)
+    return fault
 
 
 class JournalError(Exception):

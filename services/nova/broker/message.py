@@ -77,6 +77,9 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 def facts_of(header: bytes) -> Facts:
     """Reads the properties that matter to the broker. Raises `MalformedHeader` and `AmqpFault`."""
+    mode = properties.mode_of_simple(header)
+    if mode is not None:
+        return KEPT if mode == properties.PERSISTENT else PLAIN
     found = properties.locate(header)
     is_persistent = "delivery_mode" in found and header[found["delivery_mode"][0]] == properties.PERSISTENT
     if not properties.flags_of(header) & _SPECIAL:

@@ -31,6 +31,7 @@ U8 = struct.Struct(">B")
 U16 = struct.Struct(">H")
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
+CONTENT_HEAD_SIZE = 14  # of a content header without properties
 FRAME_HEAD = struct.Struct(">BHI")
 METHOD_HEAD = struct.Struct(">BHII")
 
@@ -165,6 +166,21 @@ class FrameSplitter:
         return len(self._rest)
 
 
+def is_whole_message(frames: list[Frame], index: int) -> bool:
+    """Whether the method at `index` is followed by its content header and all of its body, as almost every one is."""
+    if index + 2 >= len(frames):
+        return False
+    header_kind, header_channel, header = frames[index + 1]
+    body_kind, body_channel, body = frames[index + 2]
+    return (
+        header_kind == HEADER
+        and body_kind == BODY
+        and frames[index][1] == header_channel == body_channel
+        and len(header) >= CONTENT_HEAD_SIZE
+        and U64.unpack_from(header, 4)[0] == len(body) != 0
+    )
+
+
 def describe_frame(kind: int, payload: bytes) -> str:
     """A frame in the words of an error text."""
     return f"type {kind}, all octets = {describe_octets(payload)}"
@@ -175,6 +191,16 @@ def describe_octets(data: bytes) -> str:
     if data.isascii() and data.decode().isprintable():
         return f'<<"{data.decode()}">>' if data else "<<>>"
     return f"<<{','.join(map(str, data[:100]))}>>"
+
+
+def method_of(kind: int, payload: bytes) -> int:
+    """The number of the method in a frame, 0 where it carries content. Raises `MalformedFrame`."""
+    if kind != METHOD:
+        return 0
+    if len(payload) < 4:
+        raise MalformedFrame(kind, payload, "unknown_frame")
+    number: int = U32.unpack_from(payload)[0]
+    return number
 
 
 def method_at_fault(kind: int, payload: bytes) -> int:

@@ -1,13 +1,14 @@
 """One file of the journal: messages of durable queues, and what became of them.
 
-A file only grows, by records: size u32, CRC-32 u32, kind u8, payload. `P` is a message, `D` says that it was
-delivered once, `A` that it is settled; `D` and `A` stand in the file of their message, so that a file can be
+A file only grows, by records: size u32, CRC-32 u32, kind u8, payload. `P` is a message, `D` names messages that
+were delivered once, `A` such that are settled; `D` and `A` stand in the file of their messages, so that a file can be
 understood, compacted and deleted without the others. Reading stops at the first record that is cut off or
 damaged: the tail that a crash left.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 import zlib
@@ -15,12 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from nova.broker import protocol
 from nova.broker.message import Message
 
 RECORD_HEAD = struct.Struct(">IIB")
 _NUMBER = struct.Struct(">Q")
 _MESSAGE = struct.Struct(">QQBQ")  # number, queue's number, redelivered, expiry (Unix time in ms, 0: never)
 _U32 = struct.Struct(">I")
+_FIXED_SIZE = RECORD_HEAD.size + _MESSAGE.size + _U32.size  # of a `P` record
 PUBLISHED, DELIVERED, SETTLED = ord("P"), ord("D"), ord("A")
 
 
@@ -38,15 +41,17 @@ def encode_record(kind: int, payload: bytes) -> bytes:
     return RECORD_HEAD.pack(len(payload), zlib.crc32(payload), kind) + payload
 
 
+@functools.lru_cache(maxsize=1024)
+def _names(exchange: str, routing_key: str) -> bytes:
+    """Where a message was published, encoded: a few places are where almost all messages come from."""
+    return protocol.shortstr(exchange) + protocol.shortstr(routing_key)
+
+
 def encode_message(message: Message, queue: int, expires_ms: int) -> bytes:
     """The payload of a `P` record."""
-    exchange, routing_key = message.exchange.encode(), message.routing_key.encode()
-    return b"%b%c%b%c%b%b%b%b" % (
+    return b"%b%b%b%b%b" % (
         _MESSAGE.pack(message.number, queue, message.redelivered, expires_ms),
-        len(exchange),
-        exchange,
-        len(routing_key),
-        routing_key,
+        _names(message.exchange, message.routing_key),
         _U32.pack(len(message.header)),
         message.header,
         message.body,
@@ -55,8 +60,8 @@ def encode_message(message: Message, queue: int, expires_ms: int) -> bytes:
 
 def record_size(message: Message) -> int:
     """The bytes of the message's `P` record."""
-    names = len(message.exchange.encode()) + len(message.routing_key.encode())
-    return RECORD_HEAD.size + _MESSAGE.size + 6 + names + len(message.header) + len(message.body)
+    names = len(_names(message.exchange, message.routing_key))
+    return _FIXED_SIZE + names + len(message.header) + len(message.body)
 
 
 def decode_content(payload: bytes) -> tuple[str, str, bytes, bytes]:
@@ -93,18 +98,29 @@ def alive(data: bytes) -> tuple[list[Stored], int]:
             number, queue, redelivered, expires_ms = _MESSAGE.unpack_from(payload)
             found[number] = Stored(number, queue, bool(redelivered), expires_ms, payload)
         elif kind == SETTLED:
-            found.pop(_NUMBER.unpack(payload)[0], None)
+            for (number,) in _NUMBER.iter_unpack(payload):
+                found.pop(number, None)
         elif kind == DELIVERED:
-            stored = found.get(_NUMBER.unpack(payload)[0])
-            if stored is not None:
-                found[stored.number] = stored._replace(redelivered=True)
+            for (number,) in _NUMBER.iter_unpack(payload):
+                if number in found:
+                    found[number] = found[number]._replace(redelivered=True)
     return list(found.values()), end
 
 
 class Segment:
     """An open file; what is added waits in memory until `write`."""
 
-    __slots__ = ("_pending", "fd", "live", "live_bytes", "path", "pending_bytes", "size")
+    __slots__ = (
+        "_delivered",
+        "_pending",
+        "_settled",
+        "fd",
+        "live",
+        "live_bytes",
+        "path",
+        "pending_bytes",
+        "size",
+    )
 
     def __init__(self, path: Path) -> None:
         """Opens or makes the file. Raises `OSError`."""
@@ -114,6 +130,8 @@ class Segment:
         self.live = 0  # messages not settled
         self.live_bytes = 0
         self._pending: list[bytes] = []
+        self._delivered: list[int] = []
+        self._settled: list[int] = []
         self.pending_bytes = 0
 
     def add_message(self, payload: bytes) -> None:
@@ -124,27 +142,25 @@ class Segment:
         self.live_bytes += len(record)
 
     def add_delivered(self, number: int) -> None:
-        self._add(DELIVERED, number)
+        self._delivered.append(number)
+        self.pending_bytes += _NUMBER.size
 
     def add_settled(self, number: int, message_bytes: int) -> None:
         """`message_bytes` is the size of the message's record, about."""
-        self._add(SETTLED, number)
+        self._settled.append(number)
+        self.pending_bytes += _NUMBER.size
         self.live -= 1
         self.live_bytes -= message_bytes
-
-    def _add(self, kind: int, number: int) -> None:
-        record = encode_record(kind, _NUMBER.pack(number))
-        self._pending.append(record)
-        self.pending_bytes += len(record)
 
     def write(self) -> None:
         """Hands what waits to the operating system: from then on it survives this process.
 
         Raises `OSError`; then the file is as before and everything waits on.
         """
-        if not self._pending:
+        if not self.pending_bytes:
             return
-        data = memoryview(b"".join(self._pending))
+        records = [*self._pending, *_numbers(DELIVERED, self._delivered), *_numbers(SETTLED, self._settled)]
+        data = memoryview(b"".join(records))
         written = 0
         try:
             while written < len(data):
@@ -154,6 +170,8 @@ class Segment:
             raise
         self.size += written
         self._pending.clear()
+        self._delivered.clear()
+        self._settled.clear()
         self.pending_bytes = 0
 
     def sync(self) -> None:
@@ -191,6 +209,11 @@ class Segment:
     def delete(self) -> None:
         self.close()
         self.path.unlink(missing_ok=True)
+
+
+def _numbers(kind: int, numbers: list[int]) -> list[bytes]:
+    """The `D` or `A` record of these messages, if there are any."""
+    return [encode_record(kind, struct.pack(f">{len(numbers)}Q", *numbers))] if numbers else []
 
 
 def mark_redelivered(payload: bytes) -> bytes:

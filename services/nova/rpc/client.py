@@ -19,6 +19,7 @@ from typing import Any
 from nova import green
 from nova.rpc import remote, serving, topology, wire
 from nova.rpc.errors import LinkClosed, MalformedMessage, NoSuchTopic, RPCTimeout
+from nova.rpc.latch import Latch
 from nova.rpc.link import Link
 from nova.rpc.options import FLAGS
 from nova.rpc.sweep import Sweep
@@ -39,7 +40,7 @@ class Waiter:
         self.due_s = 0.0
         self.count = 0
         self.last: Any = None
-        self.event: green.Event = green.Event()
+        self.event = Latch()
         self.items = green.LightQueue() if is_stream else None
 
     def hear(self, now_s: float) -> None:

@@ -5,7 +5,8 @@ hidden read inside each publish. Here one greenlet reads (`run`), in large piece
 list that is written once per turn of the hub. The synchronous methods of py-amqp all run before the reader
 starts: on a connection that somebody reads they would take each other's answers. Channel 1 carries consumers,
 acks, calls and replies (direct reply-to wants the caller to publish where it consumes); channel 2 is in confirm
-mode and carries what was posted.
+mode and carries what was posted. Acks are collected until the write: those of one turn that follow each other
+are one frame.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import amqp
 from nova import green
 from nova.broker import protocol
 from nova.rpc import frames, handshake
+from nova.rpc.acks import Acks
 from nova.rpc.errors import LinkLost, NoSuchTopic
 from nova.rpc.handshake import CONFIRMED, WORK
 from nova.rpc.topology import Plan
@@ -26,6 +28,7 @@ from nova.rpc.transport import Delivery, Handler, Message, Post
 
 LOG = logging.getLogger(__name__)
 
+_DELIVER = protocol.U32.pack(protocol.BASIC_DELIVER)
 READ_BYTES = 262_144
 WRITE_HIGH_WATER = 8 * 1024 * 1024
 
@@ -59,6 +62,8 @@ class FastSession:
         self._awaited: dict[tuple[int, str], green.Event] = {}
         self._read_s = self._write_s = time.monotonic()
         self._assembler = frames.Assembler()
+        self._acks = Acks()
+        self._acknowledging = {consumer.tag for consumer in plan.consumers if not consumer.no_ack}
         self._declared_fanouts: set[str] = {exchange.name for exchange in plan.exchanges}
 
     # Reading
@@ -104,8 +109,15 @@ class FastSession:
             on_ready()
 
     def _dispatch(self, received: list[protocol.Frame]) -> None:
-        assembler = self._assembler
-        for kind, channel, payload in received:
+        assembler, index, count = self._assembler, 0, len(received)
+        while index < count:
+            kind, channel, payload = received[index]
+            if payload[:4] == _DELIVER and kind == protocol.METHOD and protocol.is_whole_message(received, index):
+                _, correlation_id, reply_to = frames.read_header(received[index + 1][2])
+                self._deliver(payload, received[index + 2][2], correlation_id, reply_to)
+                index += 3
+                continue
+            index += 1
             if kind == protocol.BODY:
                 content = assembler.body(channel, payload)
             elif kind == protocol.HEADER:
@@ -128,7 +140,12 @@ class FastSession:
             code, text, key = frames.read_return(payload)
             self._on_return(correlation_id, f"{code} {text}: {key}")
             return
+        self._deliver(payload, body, correlation_id, reply_to)
+
+    def _deliver(self, payload: bytes, body: bytes, correlation_id: str | None, reply_to: str | None) -> None:
         consumer, tag, redelivered = frames.read_deliver(payload)
+        if consumer in self._acknowledging:
+            self._acks.outstanding[tag] = None
         self._handler.on_delivery(Delivery(self, consumer, tag, redelivered, body, correlation_id, reply_to))
 
     def _on_return(self, correlation_id: str | None, reason: str) -> None:
@@ -211,9 +228,12 @@ class FastSession:
         self._write(protocol.content(channel, method, header, body, self._frame_max))
 
     def ack(self, delivery: Delivery) -> None:
-        self._write(frames.ack(WORK, delivery.tag))
+        self._acks.due.add(delivery.tag)
+        if not self._is_scheduled:
+            self._schedule_flush()
 
     def requeue(self, delivery: Delivery) -> None:
+        self._acks.outstanding.pop(delivery.tag, None)
         self._write(frames.requeue(WORK, delivery.tag))
 
     def cancel(self, tags: frozenset[str], timeout_s: float) -> bool:
@@ -242,7 +262,7 @@ class FastSession:
 
     def flush(self, timeout_s: float) -> bool:
         deadline_s = time.monotonic() + timeout_s
-        while self._out or self._is_writing:
+        while self._out or self._acks.due or self._is_writing:
             left_s = deadline_s - time.monotonic()
             if self._is_closing or left_s <= 0:
                 return False
@@ -255,6 +275,7 @@ class FastSession:
             # has.
             closed = self._await(protocol.CONNECTION_CLOSE_OK, "")
             self._is_closing = True
+            self._write_acks()  # nothing is heard behind the farewell
             self._write(frames.close_connection())
             closed.wait(timeout_s)
         self._is_closing = True
@@ -274,14 +295,26 @@ class FastSession:
     def _write(self, data: bytes) -> None:
         self._out.append(data)
         self._out_bytes += len(data)
+        self._schedule_flush()
+
+    def _write_acks(self) -> None:
+        if self._acks.due:
+            for tag, is_multiple in self._acks.take():
+                self._write(frames.ack(WORK, tag, is_multiple))
+
+    def _schedule_flush(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
             green.schedule(self._flush)
 
     def _flush(self) -> None:
         """In the hub, at the end of its turn: one write for everything of this turn."""
+        if self._is_writing:
+            self._is_scheduled = False
+            return
+        self._write_acks()
         self._is_scheduled = False
-        if self._is_writing or not self._out:
+        if not self._out:
             return
         data = b"".join(self._out)
         self._out.clear()
@@ -307,7 +340,7 @@ class FastSession:
         self._is_writing = False
         self._out_bytes -= len(data)
         self._write_s = time.monotonic()
-        if self._out:
+        if self._out or self._acks.due:
             self._flush()
         else:
             self._announce_written()

@@ -122,8 +122,8 @@ def read_confirm(payload: bytes) -> tuple[int, bool]:
     return protocol.U64.unpack_from(payload, 4)[0], bool(payload[12] & 1)
 
 
-def ack(channel: int, tag: int) -> bytes:
-    return _ACK.pack(protocol.METHOD, channel, 13, protocol.BASIC_ACK, tag, 0, protocol.FRAME_END)
+def ack(channel: int, tag: int, is_multiple: bool) -> bytes:
+    return _ACK.pack(protocol.METHOD, channel, 13, protocol.BASIC_ACK, tag, is_multiple, protocol.FRAME_END)
 
 
 def requeue(channel: int, tag: int) -> bytes:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextvars
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
+class Serving(NamedTuple):
     """`deadline` in seconds since the epoch, `depth` 0 for a call that no other call made."""
 
     unique_id: str

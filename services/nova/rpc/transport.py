@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nova import green
 from nova.rpc.errors import RpcError
+from nova.rpc.latch import Latch
 from nova.rpc.topology import Plan
 
 
@@ -57,7 +57,7 @@ class Post:
         self.message = message
         self.due_s = due_s
         self.error: RpcError | None = None
-        self._settled = green.Event()
+        self._settled = Latch()
 
     def settle(self, error: RpcError | None = None) -> None:
         """The broker has it, or refused it for good, or nobody waits any longer."""
@@ -66,7 +66,7 @@ class Post:
             self._settled.send()
 
     def is_settled(self) -> bool:
-        return bool(self._settled.ready())
+        return self._settled.ready()
 
     def wait(self) -> None:
         """Until it is settled. Raises the answer where that is an error."""
