@@ -15,16 +15,12 @@ from tests.system import board
 from tests.system.bus import ROOT
 
 ALL = board.load()
-# What they measure is their own deadlines, which the suite's other workers break; one worker, or `scripts/scoreboard`,
-# runs them.
-ALONE = {"C02", "R06"}
-HAS_COMPANY = "PYTEST_XDIST_WORKER" in os.environ
 CONTROLS = [(number, broken) for number, found in ALL.items() for broken in found.controls]
 
 
 @pytest.mark.parametrize("number", ALL)
 def test_the_short_form_of_the_experiment_passes(number: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = _alone(number)
+    found = ALL[number]
     try:
         figures = board.perform(found.run, found.short)
     except board.Skip as why:
@@ -35,18 +31,12 @@ def test_the_short_form_of_the_experiment_passes(number: str, capsys: pytest.Cap
 
 @pytest.mark.parametrize(("number", "broken"), CONTROLS)
 def test_the_oracle_notices_what_is_broken_on_purpose(number: str, broken: str) -> None:
-    found = _alone(number)
+    found = ALL[number]
     try:
         with pytest.raises(board.Violation):
             board.perform(found.run, {**found.short, **found.controls[broken]})
     except board.Skip as why:
         pytest.skip(f"{number} {found.title}: {why}")
-
-
-def _alone(number: str) -> board.Experiment:
-    if HAS_COMPANY and number in ALONE:
-        pytest.skip(f"{number} runs alone: NOVA_TEST_WORKERS=0 scripts/test, or scripts/scoreboard {number}")
-    return ALL[number]
 
 
 def test_every_experiment_has_a_control() -> None:

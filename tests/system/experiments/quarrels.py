@@ -67,6 +67,7 @@ def quarrel(
         site.client().ask("stop", names=["v0"])
         asked.append(Asked("v0", False, sent_s, time.monotonic()))
         site.client().ask("start", names=["v0"])
+        until(lambda: "v0" in site.leaders(), 10, "v0 is started")
     for name in names:
         _expect(site, name, _possible(asked, name))
     took_s = [item.answered_s - item.sent_s for item in asked]
