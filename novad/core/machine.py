@@ -325,6 +325,10 @@ def _settle(process: Process, now_s: float, jitter: float) -> Step:
     cause = process.fault or (describe(ended) if ended else "ended")
     if process.want == "once" or spec.restart == "no" or _is_permanent(ended):
         return enter(replace(process, purpose=""), "failed", now_s, cause), ()
+    if not is_failure and ended is not None and ended.was_ready:
+        # A run that was as it should be; one that ends before it is ready is not, whatever its exit code.
+        process = replace(process, failures=0, purpose="", restarts=process.restarts + 1)
+        return _wait(process, now_s, cause)
     failures = process.failures + 1
     process = replace(process, failures=failures, purpose="")
     if failures >= spec.give_up_after:

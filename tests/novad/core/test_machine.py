@@ -159,6 +159,23 @@ def test_what_an_exit_leads_to(restart: str, oneshot: bool, code: int, state: st
     assert play.state == state
 
 
+def test_who_is_always_restarted_may_end_well_as_often_as_it_likes() -> None:
+    play = Play(replace(SPEC, restart="always")).run()
+    for run in range(1, 10):
+        play.after(1.5)
+        assert play.state == "ready"
+        play.die(code=0)
+        assert (play.state, play.process.failures, play.process.restarts) == ("waiting", 0, run)
+        play(Released(), Spawned(run + 1, 10 + run))
+
+
+def test_who_ends_well_before_it_is_ready_has_not_done_what_it_should() -> None:
+    play = Play(replace(SPEC, restart="always", backoff=Backoff(0.0, 0.0))).run()
+    for run in range(1, 5):
+        play.die(code=0)(Released(), Spawned(run + 1, 10 + run))
+    assert play.die(code=0).process.cause == "exit 0; 5 failures in a row"
+
+
 def test_a_oneshot_is_not_ready_by_age() -> None:
     assert Play(replace(SPEC, oneshot=True)).run().after(60).state == "starting"
 
