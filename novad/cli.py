@@ -41,6 +41,7 @@ class ConfigCompiler:
         overrides: dict[str, str],
         taken_ports: dict[str, int],
         scale: dict[str, int],
+        taken_scale: dict[str, int] | None = None,
         environ: Mapping[str, str],
         is_isolated: bool = False,
     ) -> Cluster:
@@ -57,6 +58,7 @@ class ConfigCompiler:
             log_dir=place.log_dir,
             taken_ports=taken_ports,
             scale=scale,
+            taken_scale=taken_scale,
             is_isolated=is_isolated,
         )
 

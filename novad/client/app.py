@@ -40,6 +40,7 @@ class Compiler(Protocol):
         overrides: dict[str, str],
         taken_ports: dict[str, int],
         scale: dict[str, int],
+        taken_scale: dict[str, int] | None = None,
         environ: Mapping[str, str],
         is_isolated: bool = False,
     ) -> Cluster: ...

@@ -18,6 +18,7 @@ from novad.client.guardian import Sentry
 from novad.client.launch import has_records
 from novad.client.link import Link
 from novad.client.render.progress import about, summary
+from novad.client.render.words import plural
 from novad.client.starting import OF_THE_LOG, Outcome, Starting
 from novad.client.startup import Startup, brought_up_to_date
 from novad.client.verbs.control import TIMED_OUT
@@ -177,7 +178,9 @@ def answer_detached(app: App, link: Link, startup: Startup) -> int:
     if app.options.json:
         app.print_json(link.request("status", names=[], usage=False))
     else:
-        app.terminal.note(f"starting {len(startup.names)} processes; {app.command_name()} status shows them")
+        app.terminal.note(
+            f"starting {plural(len(startup.names), 'process')}; {app.command_name()} status shows them"
+        )
     return 0
 
 

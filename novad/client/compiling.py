@@ -30,21 +30,23 @@ def compiled(app: App, scale: tuple[str, ...], env: tuple[str, ...], running: Cl
     """
     overrides = dict(running.overrides) if running else {}
     overrides |= dict(pair(text, "-e", "LOG_LEVEL=debug") for text in env)
-    replicas = dict(running.scale) if running else {}
+    taken = running.scale if running else {}
+    asked = {}
     for text in scale:
         name, number = pair(text, "--scale", "compute=3")
         if not number.isdigit():
             raise UsageError(f"--scale {text}: `{number}` is not a number of replicas", "--scale compute=3")
-        replicas[name] = int(number)
+        asked[name] = int(number)
     cluster = app.compiler.compile(
         app.place(missing_ok=False),
         profile=app.profile or (running.profile if running else None) or None,
         overrides=overrides,
         taken_ports=taken_ports(running),
-        scale=replicas,
+        scale=asked,
+        taken_scale=taken,
         environ=app.environ,
     )
-    cluster = replace(cluster, overrides=overrides, scale=replicas)
+    cluster = replace(cluster, overrides=overrides, scale={**taken, **asked})
     return cluster if running is None else replace(cluster, env=running.env)
 
 

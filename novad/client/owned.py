@@ -21,7 +21,7 @@ from novad.client import sweep
 from novad.client.deadline import Deadline
 from novad.client.guardian import Guardian
 from novad.client.launch import connect_or_launch, prepare
-from novad.client.link import Link, connect
+from novad.client.link import Link, Unanswered, connect, unanswered
 from novad.core.errors import NotRunning, NovadError
 from novad.core.place import Place, place
 from novad.core.spec import Cluster, cluster_from_json, to_json
@@ -29,6 +29,8 @@ from novad.core.spec import Cluster, cluster_from_json, to_json
 # Services of an owner that was killed get this long; the guardian waits a little longer, and all within 2 s.
 GRACE_S = 0.8
 UP_ANSWER_S = 60.0
+# A daemon that has not gone down within this time is asked whether it lives.
+ALIVE_S = 10.0
 KEPT_RUNS = 5
 PREFIX = "run-"
 # One after another: the ports that one has chosen must be held before the next one looks for free ones.
@@ -60,6 +62,8 @@ class Owned:
     link: Link
     guardian: Guardian | None
     is_closed: bool = False
+    # Why it did not go down in good order, where it did not.
+    complaint: str = ""
     excused: set[tuple[str, int]] = field(default_factory=set)
 
     def environment(self) -> dict[str, str]:
@@ -117,15 +121,20 @@ class Owned:
             return True
 
     def stop(self, timeout_s: float | None = None, kill: bool = False) -> list[str]:
-        """Take the cluster down; what did not die, as text. A daemon that is gone has its rest swept up."""
+        """Take the cluster down; what did not die, as text.
+
+        A daemon that is gone has its rest swept up; so has one that stands still, and `complaint` says so.
+        """
         if self.is_closed or self.guardian is None:
             return []
         self.is_closed = True
         survivors: list[str] = []
         try:
-            reply = self.link.request("down", None, timeout_s=timeout_s, kill=kill)
+            reply = self._down(timeout_s, kill)
             survivors = [f"{item['name']}: pid {item['pid']} {item['command']}" for item in reply["survivors"]]
             self._await_the_end()
+        except Unanswered as silence:
+            self.complaint = f"{silence}; it was killed, and its services with it"
         except NovadError:
             pass
         self.link.close()
@@ -135,11 +144,24 @@ class Owned:
         shutil.rmtree(self.place.run_dir, ignore_errors=True)
         return survivors
 
+    def _down(self, timeout_s: float | None, kill: bool) -> dict[str, Any]:
+        """The answer to `down`, which takes as long as the services take. Raises `Unanswered` where nobody is awake."""
+        self.link.request("ping", ALIVE_S)
+        asked = self.link.send("down", timeout_s=timeout_s, kill=kill)
+        while True:
+            with contextlib.suppress(Unanswered):
+                return self.link.result(asked, ALIVE_S)
+            # It may have closed the connection after its answer to the other request.
+            with contextlib.suppress(NotRunning):
+                self.link.request("ping", ALIVE_S)
+
     def _await_the_end(self) -> None:
-        """The daemon has closed its side: it is past its last write."""
+        """The daemon has closed its side: it is past its last write. Raises `Unanswered` where it does not."""
+        deadline = Deadline(ALIVE_S)
         with contextlib.suppress(NotRunning):
-            while True:
-                self.link.next_event()
+            while not deadline.is_over:
+                self.link.next_event(deadline.left_s())
+            raise unanswered(ALIVE_S)
 
     def abandon(self) -> None:
         """In a child made by fork: the parent is the owner."""

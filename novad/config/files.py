@@ -33,6 +33,9 @@ class Files:
     texts: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     absent: dict[str, None] = field(default_factory=dict)  # read if they had been there, in the order of asking
+    globs: dict[str, None] = field(
+        default_factory=dict
+    )  # what `include` asks for, absolute, in the order of asking
     is_complete: bool = True  # False once a file is missing from the picture: then names may be unknown for that
 
     def toml(self, path: str, layer: Layer, asked_by: Fault | None = None) -> Node | None:
@@ -159,7 +162,9 @@ def _matches(files: Files, item: Node, lookup: Lookup) -> list[str]:
     name = pattern.removesuffix("?")
     if glob.has_magic(name):
         local = os.path.join(files.dir, LOCAL_NAME)  # an overlay, not a part
-        matching = glob.glob(os.path.join(glob.escape(files.dir), name), recursive=True)
+        whole = os.path.join(glob.escape(files.dir), name)
+        files.globs[whole] = None
+        matching = glob.glob(whole, recursive=True)
         found = sorted(path for path in map(os.path.normpath, matching) if path != local)
     else:
         wanted = os.path.normpath(os.path.join(files.dir, name))

@@ -25,10 +25,12 @@ from novad.config.layers import Assembled, assemble
 from novad.config.report import ConfigFaults, Fault
 from novad.config.request import Request
 from novad.config.standin import stand_in
+from novad.config.suggest import did_you_mean
 from novad.config.tree import Node, merge
 from novad.config.validate import Declarations, Declared
 from novad.config.world import Draft, World
 from novad.core import spec, texts
+from novad.core.errors import NoSuchService
 
 # A stand-in is accepted the first time; a table inside a wrong table may take a second look.
 MAX_ROUNDS = 4
@@ -41,6 +43,7 @@ class Compiled:
     cluster: spec.Cluster
     request: Request
     drafts: Mapping[str, Draft]
+    services: tuple[str, ...] = ()
 
 
 def compile_cluster(
@@ -55,18 +58,20 @@ def compile_cluster(
     log_dir: str,
     taken_ports: Mapping[str, int],
     scale: Mapping[str, int],
+    taken_scale: Mapping[str, int] | None = None,
     use_local: bool = True,
     python: str = sys.executable,
     is_isolated: bool = False,
 ) -> spec.Cluster:
     """The cluster that `config`, the real path of a nova.toml, describes.
 
-    `overrides` are the `-e K=V`, `scale` the replicas by service, `taken_ports` numbers by `process.port` that a
-    running daemon already gave and that therefore stay. Without `profile`, NOVAD_PROFILE of `environ` counts;
-    NOVAD_LOCAL=0 is as `use_local=False`, NOVAD_PRELOAD=0 as an empty `preload`. `python`
+    `overrides` are the `-e K=V`, `scale` the replicas by service; `taken_ports`, numbers by `process.port`, and
+    `taken_scale` are what a running daemon already has and what therefore stays. Without `profile`, NOVAD_PROFILE of
+    `environ` counts; NOVAD_LOCAL=0 is as `use_local=False`, NOVAD_PRELOAD=0 as an empty `preload`. `python`
     runs `python = "..."` services. `is_isolated` picks free ports in place of fixed ones that do not end in `!`.
 
-    Raises `ConfigFaults` with every fault that was found.
+    Raises `ConfigFaults` with every fault that was found; where there is none, `NoSuchService` for a `scale` of
+    what is no service.
     """
     request = Request(
         config=config,
@@ -79,6 +84,7 @@ def compile_cluster(
         overrides=overrides,
         taken_ports=taken_ports,
         scale=scale,
+        taken_scale=taken_scale or {},
         use_local=use_local,
         python=python,
         is_isolated=is_isolated,
@@ -92,6 +98,9 @@ def compile_with_origins(request: Request) -> Compiled:
     compiled = compilation.run()
     if compilation.faults or compiled is None:
         raise ConfigFaults(_in_order(compilation.faults))
+    for name in request.scale.keys() - set(compiled.services):
+        hint = " ".join(did_you_mean(name, compiled.services))
+        raise NoSuchService(f"--scale {name}: no such service", hint)
     return compiled
 
 
@@ -152,7 +161,7 @@ class Compilation:
             whole = Node(whole.value, node.origin)
             services[name] = Declared(name, service, whole, self._processes(name, service.replicas))
         declared = Declarations(services, groups.table() if groups else {}, assembled.skipped)
-        self.faults += validate.command_line(self.request.overrides, self.request.scale, list(services))
+        self.faults += validate.command_line(self.request.overrides, self.request.scale)
         self.faults += validate.check(declared)
         self.faults += validate.variables(root.get("env"))
         if not self.faults:
@@ -160,7 +169,7 @@ class Compilation:
         return declared
 
     def _processes(self, name: str, replicas: int | None) -> tuple[str, ...]:
-        count = self.request.scale.get(name, replicas)
+        count = self.request.scale.get(name, self.request.taken_scale.get(name, replicas))
         return (name,) if count is None else tuple(f"{name}.{n}" for n in range(1, count + 1))
 
     def _compiled(self, files: Files, root: Node, declared: Declarations, world: World) -> Compiled:
@@ -187,6 +196,7 @@ class Compilation:
             groups=_groups(declared),
             files=tuple(files.texts),
             files_absent=tuple(files.absent),
+            files_globs=tuple(files.globs),
             profile=request.chosen_profile,
             digest=_digest(request, files),
             files_digest=texts.digest(files.texts),
@@ -195,7 +205,7 @@ class Compilation:
             secrets=tuple(novad.secrets),
             call=call,
         )
-        return Compiled(cluster, request, world.drafts)
+        return Compiled(cluster, request, world.drafts, tuple(declared.names()))
 
 
 def _groups(declared: Declarations) -> dict[str, tuple[str, ...]]:
@@ -215,7 +225,7 @@ def _digest(request: Request, files: Files) -> str:
         request.chosen_profile,
         request.namespace,
         f"{sorted(request.overrides.items())}",
-        f"{sorted(request.scale.items())}",
+        f"{sorted({**request.taken_scale, **request.scale}.items())}",
     ]
     for path, text in files.texts.items():
         parts += [path, text]

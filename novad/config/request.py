@@ -25,6 +25,7 @@ class Request:
     overrides: Mapping[str, str] = field(default_factory=dict)
     taken_ports: Mapping[str, int] = field(default_factory=dict)
     scale: Mapping[str, int] = field(default_factory=dict)
+    taken_scale: Mapping[str, int] = field(default_factory=dict)
     use_local: bool = True
     python: str = sys.executable
     is_isolated: bool = False

@@ -72,7 +72,7 @@ def nothing_to_run(declared: Declarations) -> Iterator[Fault]:
         yield Fault("there is nothing to run: no file names a service", help=(NOTHING,))
 
 
-def command_line(overrides: Mapping[str, str], scale: Mapping[str, int], services: list[str]) -> Iterator[Fault]:
+def command_line(overrides: Mapping[str, str], scale: Mapping[str, int]) -> Iterator[Fault]:
     """The faults of `-e NAME=VALUE` and `--scale SERVICE=N`."""
     for name, value in overrides.items():
         if name.startswith("NOVAD_"):
@@ -80,9 +80,7 @@ def command_line(overrides: Mapping[str, str], scale: Mapping[str, int], service
         elif not VARIABLE.fullmatch(name) or "\0" in value:
             yield Fault(f"-e {name}: not an environment variable")
     for name, count in scale.items():
-        if name not in services:
-            yield Fault(f"--scale {name}: there is no such service", help=did_you_mean(name, services))
-        elif not 0 <= count <= MAX_REPLICAS:
+        if not 0 <= count <= MAX_REPLICAS:
             yield Fault(f"--scale {name}={count}: expected a number from 0 to {MAX_REPLICAS}")
 
 

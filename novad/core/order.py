@@ -91,6 +91,15 @@ class Graph:
                 found.append(Unmet(target, dependency.condition, process.state))
         return found
 
+    def stalled(self, name: str, processes: Mapping[str, Process]) -> list[Unmet]:
+        """Of what keeps `name` from starting, what may never come: it is down or fails, or waits for what does."""
+        return [
+            item
+            for item in self.unmet(name, processes)
+            if item.state in ("stopped", "stopping", "failed", "backoff")
+            or (item.state == "waiting" and self.stalled(item.name, processes))
+        ]
+
     def holds_up(self, name: str, leaving: Iterable[str], processes: Mapping[str, Process]) -> list[str]:
         """Of the processes that are `leaving` too, those that still need `name` and are alive."""
         also = set(leaving)

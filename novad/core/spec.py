@@ -176,10 +176,11 @@ class Cluster:
     """Everything that one daemon runs.
 
     `config` is the real path of nova.toml, `dir` its directory, `files` all files that were read, `files_absent`
-    those that would have been, such as nova.local.toml. `run_dir` is short and private (sockets, locks), `state_dir`
-    is `.novad` beside nova.toml. `env` is the environment that every process starts from. `digest` identifies the
-    configuration text, so that a client can tell that the files changed since; `files_digest` is that of `files`
-    alone, see `novad.core.texts`. `preload` lists modules for the template.
+    those that would have been, such as nova.local.toml, `files_globs` the patterns that `include` reads all matches of.
+    `run_dir` is short and private (sockets, locks), `state_dir` is `.novad` beside nova.toml. `env` is the environment
+    that every process starts from. `digest` identifies the configuration text, so that a client can tell that the
+    files changed since; `files_digest` is that of `files` alone, see `novad.core.texts`. `preload` lists modules for
+    the template.
     `secrets` are globs of variables whose values are shown nowhere, besides those in `novad.core.secret`.
     `overrides` and `scale` are what `up` was told on its command line, for the next compilation to repeat.
     """
@@ -195,6 +196,7 @@ class Cluster:
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     files_absent: tuple[str, ...] = ()
+    files_globs: tuple[str, ...] = ()
     profile: str = ""
     digest: str = ""
     files_digest: str = ""

@@ -17,6 +17,7 @@ from novad.core.spec import Cluster, ProcessSpec
 from novad.daemon.supervisor import Supervisor
 from novad.host.hub import Timer
 from novad.host.launch import SpawnError
+from novad.host.record import Records
 from novad.host.watch import FileWatch
 
 # A watching process that died is replaced after this long.
@@ -27,9 +28,14 @@ class Changes:
     """The watch of one cluster. `post(act)` has something done in the loop, `remark(text)` is for a reader."""
 
     def __init__(
-        self, supervisor: Supervisor, post: Callable[[Callable[[], None]], None], remark: Callable[[str], None]
+        self,
+        supervisor: Supervisor,
+        records: Records,
+        post: Callable[[Callable[[], None]], None],
+        remark: Callable[[str], None],
     ) -> None:
         self._supervisor = supervisor
+        self._records = records
         self._post = post
         self._remark = remark
         self._is_on = False
@@ -61,6 +67,14 @@ class Changes:
         except (SpawnError, OSError):
             self._is_on = False
             raise
+        finally:
+            self._records.remember_watch(self._is_on)
+
+    def resume(self) -> None:
+        """Go on watching where the novad before us did."""
+        if self._records.is_watch_on():
+            self._is_on = True
+            self._again()
 
     def refresh(self) -> None:
         """Watch what the present definitions ask for."""

@@ -9,7 +9,7 @@ from novad.core.spec import Cluster, ProcessSpec, to_json
 
 # What may change without a new child: it is read at the next event, or by people only.
 SOFT = {
-    "after", "autostart", "backoff", "description", "give_up_after", "groups", "health", "origin", "ready",
+    "after", "autostart", "backoff", "description", "give_up_after", "groups", "health", "ready",
     "ready_timeout_s", "restart", "restart_with", "start_s", "stop", "url", "watch", "watchdog_s",
 }  # fmt: skip
 
@@ -83,6 +83,9 @@ def compare(old: Cluster, new: Cluster) -> Difference:
 def _compare(old: ProcessSpec, new: ProcessSpec, shell: list[Change]) -> list[Change]:
     found = []
     for item in fields(ProcessSpec):
+        if item.name == "origin":
+            # The line of the file where it stands: a remark above it is no change.
+            continue
         before, after = getattr(old, item.name), getattr(new, item.name)
         if item.name == "env":
             overlaid = before.keys() | after.keys()

@@ -17,12 +17,12 @@ ALIKE = 3
 
 @dataclass(frozen=True, slots=True)
 class PastExit:
-    """An exit with what a reader needs: when, which pid, and where its last lines end in the log."""
+    """An exit with what a reader needs: when, which pid, and, after a `settle`, where its lines end in the log."""
 
     ended: Exit
     pid: int | None
     at: float
-    log_position: tuple[int, int]
+    log_position: list[int]
 
 
 class History:
@@ -57,6 +57,7 @@ class History:
         ends = {(past.ended.code, past.ended.signal) for past in last}
         if len(last) < ALIKE or len(ends) > 1 or any(past.ended.asked or past.ended.is_clean for past in last):
             return None
+        self._journal.settle()
         lines = {tuple(log_tail.last_lines(path, past.log_position, 1)) for past in last}
         if len(lines) > 1:
             return None
@@ -95,6 +96,6 @@ def _from_json(item: dict[str, Any]) -> PastExit | None:
             item["stopped_by_fault"], item["lived_s"],
         )  # fmt: skip
         inode, size = item["log"]
-        return PastExit(ended, item["pid"], item["at"], (inode, size))
+        return PastExit(ended, item["pid"], item["at"], [inode, size])
     except (KeyError, TypeError, ValueError):
         return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 TAIL_BYTES = 32768
 STAMP_LENGTH = len("2026-11-23T17:01:02.123456Z ")
 
 
-def last_lines(path: str, position: tuple[int, int], count: int) -> list[str]:
+def last_lines(path: str, position: Sequence[int], count: int) -> list[str]:
     """The last `count` lines of stderr before `position` (inode, offset), of stdout where stderr said nothing.
 
     Only lines since the child's start count. A log that was rotated away or lost gives no lines.

@@ -115,8 +115,11 @@ class Daemon:
         )
         self._signals = Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *MEANINGLESS), self._on_signal)
         self._control = self._listen()
-        self.changes = Changes(self.supervisor, self.post, lambda text: self.journal.write("watch", text=text))
+        self.changes = Changes(
+            self.supervisor, self._records, self.post, lambda text: self.journal.write("watch", text=text)
+        )
         adoption.resume(self.supervisor, self._records, upgrade.read_handover(place.run_dir))
+        self.changes.resume()
         Timer(EMPTY_S, lambda: self.post(self._end_if_empty))
 
     def _listen(self) -> ControlSocket:
@@ -313,6 +316,7 @@ class Daemon:
             "digest": cluster.digest if cluster else None,
             "files": list(cluster.files) if cluster else [],
             "files_absent": list(cluster.files_absent) if cluster else [],
+            "files_globs": list(cluster.files_globs) if cluster else [],
             "files_digest": cluster.files_digest if cluster else None,
             "profile": cluster.profile if cluster else None,
             "daemon": {
@@ -336,6 +340,7 @@ class Daemon:
         """Everything that `why` tells of one process."""
         process = self.supervisor.processes[name]
         row = self.rows([name])[0]
+        self.disk.settle()
         return {
             **row,
             "since_s": clock.now_s() - process.since_s,

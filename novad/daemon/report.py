@@ -34,7 +34,7 @@ def process_row(process: Process, graph: Graph, processes: Mapping[str, Process]
         "rss_bytes": None,
         "ports": {name: port.number for name, port in spec.ports.items()},
         "note": note(process, unmet, now_s),
-        "waiting_for": [_unmet_row(item) for item in unmet],
+        "waiting_for": unmet_rows(unmet),
         "ready_in_s": process.ready_in_s,
         "retry_in_s": None if retry_s is None else max(retry_s - now_s, 0.0),
         "status_text": process.status_text or None,
@@ -54,8 +54,8 @@ def _uptime_s(process: Process, now_s: float) -> float | None:
     return None
 
 
-def _unmet_row(item: Unmet) -> dict[str, Any]:
-    return {"name": item.name, "condition": item.condition, "state": item.state}
+def unmet_rows(unmet: Sequence[Unmet]) -> list[dict[str, Any]]:
+    return [{"name": item.name, "condition": item.condition, "state": item.state} for item in unmet]
 
 
 def note(process: Process, unmet: Sequence[Unmet], now_s: float) -> str | None:

@@ -318,11 +318,15 @@ def _reload(daemon: Daemon, connection: Connection, request: wire.Request) -> No
     affected = daemon.reload(new, found)
 
     def done() -> Answer:
-        """Ready, all of them; or the first that is not brings the old definitions back."""
-        getting_ready = False
+        """Ready, all that can be; or the first that is not brings the old definitions back."""
+        supervisor = daemon.supervisor
+        getting_ready, waiting = False, []
         for name in affected:
-            process = daemon.supervisor.processes.get(name)
+            process = supervisor.processes.get(name)
             if process is None or process.want == "down":
+                continue
+            if process.state == "waiting" and (stalled := supervisor.graph.stalled(name, supervisor.processes)):
+                waiting.append({"name": name, "for": report.unmet_rows(stalled)})
                 continue
             if process.failures or process.state == "failed":
                 reason = process.cause
@@ -332,7 +336,7 @@ def _reload(daemon: Daemon, connection: Connection, request: wire.Request) -> No
                     f"novad logs {name}",
                 )
             getting_ready |= process.state not in ("ready", "done")
-        return None if getting_ready else found.to_json()
+        return None if getting_ready else {**found.to_json(), "waiting": waiting}
 
     daemon.audience.wait(Waiter(connection, request, done))
 

@@ -181,6 +181,9 @@ class Children:
         self._unfollow(child)
         child.is_reported = True
         leftovers = self._watch_members(child) or not child.is_dead
+        if leftovers and child.is_killing:
+            # Who had left the tree of an adopted leader could not be told from others while that lived.
+            self.kill_tree(child)
         if not leftovers:
             self._bury(child)
         self._hooks.on_exit(child, code, number, leftovers)

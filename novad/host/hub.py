@@ -33,7 +33,7 @@ class Watcher:
         kind = hub.WRITE if write else hub.READ
         self._callback = callback
         self._open = True
-        self._listener = hub.add(kind, fd, self._fire, _raise, self._forget)
+        self._listener: Any = hub.add(kind, fd, self._fire, _raise, self._forget)
 
     def _fire(self, _fd: int) -> None:
         # The hub calls everything of one poll, what was closed by an earlier callback included.
@@ -48,6 +48,13 @@ class Watcher:
         if self._open:
             self._open = False
             eventlet.hubs.get_hub().remove(self._listener)
+        # The listener and what it calls refer to us: rings that only the garbage collector would take apart.
+        self._listener = None
+        self._callback = _nothing
+
+
+def _nothing() -> None:
+    """What is called of a watcher that is closed."""
 
 
 def _raise(*error: Any) -> None:

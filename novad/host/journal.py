@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from functools import partial
+from collections import deque
 from typing import Any
 
 from novad.host import clock
@@ -24,16 +24,25 @@ class Journal:
     def __init__(self, path: str, disk: Disk) -> None:
         self.path = path
         self._disk = disk
+        self._pending: deque[dict[str, Any]] = deque()
+        self._is_asked = False
         self._fd = -1
         self._size = 0
 
     def write(self, type: str, **fields: Any) -> None:
-        """One event with its wall-clock time."""
-        line = json.dumps({"at": round(clock.wall(), 6), "type": type, **fields}, separators=(",", ":"))
-        self._disk.submit(partial(self._append, line.encode() + b"\n"))
+        """One event with its wall-clock time. What comes together is put into words, and written, at once."""
+        self._pending.append({"at": round(clock.wall(), 6), "type": type, **fields})
+        if not self._is_asked:
+            self._is_asked = True
+            self._disk.submit(self._write)
+
+    def _write(self) -> None:
+        """In the disk's thread, as everything that has to do with the descriptor."""
+        self._is_asked = False
+        events = [self._pending.popleft() for _ in range(len(self._pending))]
+        self._append("".join(f"{json.dumps(event, separators=(',', ':'))}\n" for event in events).encode())
 
     def _append(self, data: bytes) -> None:
-        """In the disk's thread, as everything that has to do with the descriptor."""
         try:
             if self._fd < 0:
                 self._open()
@@ -45,9 +54,13 @@ class Journal:
         except OSError:
             self._close()
 
+    def settle(self) -> None:
+        """Until all that was said before is written, unless the disk is slow."""
+        self._disk.settle()
+
     def tail(self) -> list[dict[str, Any]]:
         """The last events, oldest first; what cannot be read is left out."""
-        self._disk.settle()
+        self.settle()
         try:
             with open(self.path, "rb") as file:
                 file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))

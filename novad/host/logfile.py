@@ -36,7 +36,8 @@ class LogFile:
 
     def _confess(self) -> None:
         """Say how many lines were lost."""
-        said = f"{clock.stamp()} n {self._lost_lines} lines lost: {self._error}\n"
+        lost = f"{self._lost_lines} line{'' if self._lost_lines == 1 else 's'} lost"
+        said = f"{clock.stamp()} n {lost}: {self._error}\n"
         if not self._append([said.encode()]):
             self._lost_lines = 0
 

@@ -154,7 +154,7 @@ class Output:
         """Say how many lines the disk was too slow for."""
         if self._lost_lines:
             count, self._lost_lines = self._lost_lines, 0
-            self.note(f"{count} lines lost: the disk is too slow")
+            self.note(f"{count} line{'' if count == 1 else 's'} lost: the disk is too slow")
 
     @property
     def _owed(self) -> int:
@@ -197,10 +197,15 @@ class Output:
         for stream in self._streams:
             stream.resume()
 
-    def position(self) -> tuple[int, int]:
-        """Inode and size of the file now: where something stands in the log."""
-        self._disk.settle()
-        return self._file.inode, self._file.size
+    def position(self) -> list[int]:
+        """Inode and size of the file now: where something stands in the log. Known once the disk has settled."""
+        found = [0, 0]
+
+        def look() -> None:
+            found[:] = self._file.inode, self._file.size
+
+        self._disk.submit(look)
+        return found
 
     def length(self) -> int:
         """Bytes that the file holds now."""

@@ -72,6 +72,7 @@ class Records:
     def __init__(self, run_dir: str, disk: Disk) -> None:
         self._disk = disk
         self._cluster = f"{run_dir}/{CLUSTER}"
+        self._watch = f"{run_dir}/watch"
         self._folder = f"{run_dir}/records"
         self._locks = f"{run_dir}/locks"
         for folder in (self._folder, self._locks):
@@ -83,6 +84,19 @@ class Records:
 
     def read_cluster(self) -> Any:
         return read_json(self._cluster)
+
+    def remember_watch(self, is_on: bool) -> None:
+        """Whether a later novad is to watch files too. That this cannot be written harms nobody."""
+        try:
+            if is_on:
+                os.close(os.open(self._watch, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            else:
+                _unlink(self._watch)
+        except OSError:
+            pass
+
+    def is_watch_on(self) -> bool:
+        return os.path.exists(self._watch)
 
     def write(self, item: Record) -> None:
         """Have it written by the disk's thread."""
@@ -124,6 +138,7 @@ class Records:
 
     def clear_old(self) -> None:
         """Records from before the last boot, or without a cluster, mean nothing."""
+        _unlink(self._watch)
         for item in list(self.read()):
             self.remove(item.name)
 
@@ -136,6 +151,7 @@ class Records:
                 os.rmdir(folder)
             except OSError:
                 pass
+        _unlink(self._watch)
         _unlink(self._cluster)
         # A novad that was killed while it wrote the definition has left a half one.
         _unlink(f"{self._cluster}{FRESH}")

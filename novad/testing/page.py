@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 
 from novad import __version__
-from novad.client.render.words import duration
+from novad.client.render.words import duration, plural
 from novad.testing.story import Story, configuration
 
 WIDTH, ROW, LEFT = 900, 22, 150
@@ -97,7 +97,9 @@ def services(story: Story) -> str:
 
 def folded(name: str, text: str) -> str:
     lines = text.count("\n")
-    return f"<details><summary>{escape(name)} ({lines} lines)</summary><pre>{escape(text)}</pre></details>"
+    return (
+        f"<details><summary>{escape(name)} ({plural(lines, 'line')})</summary><pre>{escape(text)}</pre></details>"
+    )
 
 
 def settings(story: Story) -> list[str]:

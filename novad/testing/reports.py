@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from novad.client.logfile import last_lines
+from novad.client.render.words import plural
 from novad.testing import hosted
 from novad.testing.junit import junit
 from novad.testing.page import page
@@ -70,7 +71,9 @@ def tell_system(story: Story, environ: dict[str, str], tails: dict[str, str]) ->
     for name, text in tails.items():
         if name not in failed and text:
             shown = text.splitlines()[-FOLDED_LINES:]
-            lines += hosted.group(system, f"log of {name} ({len(shown)} lines)", shown, int(time.time()))
+            lines += hosted.group(
+                system, f"log of {name} ({plural(len(shown), 'line')})", shown, int(time.time())
+            )
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
     if summary_file := environ.get("GITHUB_STEP_SUMMARY"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -33,9 +32,10 @@ from novad.core.errors import NotRunning, NovadError
 from novad.core.place import Place
 from novad.core.spec import Cluster
 from novad.testing import leaks, ledger, reports, shuffle
+from novad.testing.program import NOT_EXECUTABLE, unrunnable
 from novad.testing.story import Crash, Story, place_of
 
-FAILED, TIMED_OUT, NO_CLUSTER, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 1, 124, 125, 126, 127, 130
+FAILED, TIMED_OUT, NO_CLUSTER, INTERRUPTED = 1, 124, 125, 130
 CRASH_LINES = 20
 # A command that was told to end gets this long before its whole tree is killed.
 COMMAND_GRACE_S = 2.0
@@ -65,17 +65,6 @@ def run(app: App, **given: Any) -> int:
     if (code := unrunnable(app, options.command[0])) is not None:
         return code
     return Run(app, options).execute()
-
-
-def unrunnable(app: App, program: str) -> int | None:
-    """The exit code where the command cannot be run, found out before a cluster is started for it."""
-    if shutil.which(program, path=app.environ.get("PATH")):
-        return None
-    exists = os.path.exists(program) and "/" in program
-    app.terminal.err(
-        f"error: {program}: {'not executable' if exists else 'no such command'}; nothing was started"
-    )
-    return NOT_EXECUTABLE if exists else NOT_FOUND
 
 
 class Run:
@@ -326,6 +315,8 @@ class Run:
     def _stop(self) -> None:
         began_s = time.monotonic()
         self.story.survivors = self.owned.stop(kill=self.story.code == TIMED_OUT)
+        if self.owned.complaint:
+            self.app.terminal.err(f"error: {self.owned.complaint}")
         for text in self.story.survivors:
             self.app.terminal.err(f"error: it did not die: {text}")
         self.story.code = self.story.code or (FAILED if self.story.survivors else 0)

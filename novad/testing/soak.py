@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from novad.client.app import App
 from novad.client.link import Link
-from novad.client.render.words import duration
+from novad.client.render.words import duration, plural
 from novad.core.errors import NovadError
 from novad.testing.drill import Recovery, back_after, harm, pause, told
 
@@ -67,7 +67,7 @@ def run(app: App, names: tuple[str, ...], seed: int | None, lasts: float, deadli
         if not chosen:
             raise NovadError("nothing is ready that could be harmed", f"{app.command_name()} status")
         link.request("subscribe", states=True, lines=None)
-        app.terminal.note(f"seed {seed}: {len(chosen)} services for {duration(lasts)}")
+        app.terminal.note(f"seed {seed}: {plural(len(chosen), 'service')} for {duration(lasts)}")
         until_s = time.monotonic() + lasts
         for step in plan(seed, chosen):
             if time.monotonic() + step.pause_s >= until_s:

@@ -19,7 +19,7 @@ import importlib
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,9 +256,16 @@ class FlagValues:
         return _REFERENCE.sub(replaced, value)
 
     def _unknown(self, name: str, source: str) -> exception.FlagError:
-        near = difflib.get_close_matches(name, self._flags, n=1, cutoff=0.6)
-        hint = f"; did you mean --{near[0]}?" if near else ""
-        return exception.FlagError(f"unknown flag --{name} ({source}){hint}")
+        return exception.FlagError(objection(name, self._flags, source))
+
+
+def objection(name: str, known: Iterable[str], source: str = "command line") -> str:
+    """Why a flag is refused that is not among those `known`."""
+    if name in REMOVED:
+        return f"--{name} was removed: your supervisor does this"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f"; did you mean --{near[0]}?" if near else ""
+    return f"unknown flag --{name} ({source}){hint}"
 
 
 def mask_url_password(text: str) -> str:
@@ -282,7 +289,7 @@ def _split(argv: Sequence[str], flags: Mapping[str, Flag]) -> tuple[dict[str, _G
         name = name.replace("-", "_")
         name = "config_file" if name == "flagfile" else name
         if name in REMOVED and name not in flags:
-            raise exception.FlagError(f"--{name} was removed: your supervisor does this")
+            raise exception.FlagError(objection(name, flags))
         flag = flags.get(name)
         if flag is None and name.startswith("no") and getattr(flags.get(name[2:]), "kind", "") == "bool":
             given[name[2:]] = _Given("false", "command line")

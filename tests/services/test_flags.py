@@ -106,7 +106,14 @@ def test_what_nobody_defined_late_is_refused_at_the_end() -> None:
         found.finish()
 
 
-@pytest.mark.parametrize("name", ["pidfile", "guid", "uid", "gid", "daemonize", "logdir", "nodaemon", "prefix"])
+# Of Nova's server.py and twistd.py, as the specification and its history name them.
+OF_THE_OLD_DAEMON = [
+    "pidfile", "guid", "uid", "gid", "euid", "daemonize", "nodaemon", "logdir", "logfile", "working_directory",
+    "prefix", "umask", "chroot", "rundir", "reactor", "no_save", "originalname", "encrypted",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_THE_OLD_DAEMON)
 def test_a_flag_of_the_old_daemon_is_refused_with_the_reason(name: str) -> None:
     with pytest.raises(exception.FlagError, match=f"--{name} was removed: your supervisor does this") as caught:
         values()(["x", f"--{name}=1"], late=True)

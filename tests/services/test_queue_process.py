@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nova import context, flags, green, rpc
+from nova import backdoor, context, flags, green, rpc
+from nova.broker import admin
+from nova.db import session
+from nova.service import Service
 from nova.testing import ServiceProcess
 
 FLAGS = flags.FLAGS
@@ -20,6 +24,7 @@ MODULE = """
 from nova import flags, green, manager, rpc
 FLAGS = flags.FLAGS
 flags.DEFINE_float("init_s", 0.0, "seconds that init_host takes")
+flags.DEFINE_float("look_s", 0.0, "seconds that a periodic task takes")
 
 class WorkerManager(manager.Manager):
     def init_host(self):
@@ -52,6 +57,12 @@ class WorkerManager(manager.Manager):
         print("later began", flush=True)
         green.sleep(seconds)
         print("later ended", flush=True)
+
+    @manager.periodic_task(spacing=0.05, run_immediately=True)
+    def look(self, context):
+        if FLAGS.look_s:
+            print("look began", flush=True)
+            green.sleep(FLAGS.look_s)
 
 class HelperManager(WorkerManager):
     pass
@@ -99,6 +110,10 @@ class World:
         self.stack.enter_context(process)
         return process
 
+    def at_the_broker(self, kind: str) -> list[dict[str, Any]]:
+        """What `nova-manage broker KIND` shows."""
+        return admin.ask(str(self.folder), kind)
+
     def row(self, name: str = "worker") -> tuple[Any, ...]:
         with contextlib.closing(sqlite3.connect(self.folder / "nova.sqlite")) as connection:
             query = "SELECT state, report_count, last_seen_up FROM services WHERE binary = ?"
@@ -129,6 +144,13 @@ def wait_log(service: ServiceProcess, text: str) -> None:
         green.sleep(0.01)
 
 
+def wait_until(what: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 15
+    while not what():
+        assert time.monotonic() < deadline_s
+        green.sleep(0.01)
+
+
 def test_ready_means_that_the_row_is_written_and_calls_are_answered(world: World) -> None:
     service = world.service().wait_ready()
     assert world.row()[0] == "ready"
@@ -149,6 +171,60 @@ def test_term_lets_a_call_and_work_in_the_background_end_and_its_caller_has_the_
     assert service.wait() == 0
     assert "later ended" in service.log
     assert service.log.count("slow began") == 1
+
+
+def test_term_with_five_calls_in_flight_runs_each_once_and_leaves_the_queue_empty(world: World) -> None:
+    service = world.service().wait_ready()
+    calls = [green.spawn(call, "slow", seconds=0.4) for _ in range(5)]
+    deadline_s = time.monotonic() + 15
+    while service.log.count("slow began") < 5:
+        assert time.monotonic() < deadline_s, service.log
+        green.sleep(0.01)
+    service.signal("TERM")
+    assert [asked.wait() for asked in calls] == ["done"] * 5
+    assert service.wait() == 0
+    assert service.log.count("slow began") == 5
+    left = [(row["name"], row["ready"], row["unacked"]) for row in world.at_the_broker("queues")]
+    assert ("worker", 0, 0) in left
+    assert all(ready == unacked == 0 for _, ready, unacked in left), left
+
+
+def test_stop_leaves_nothing_at_the_broker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process lives on, so it is not its end that the broker has seen."""
+    monkeypatch.syspath_prepend(world.folder)
+    with FLAGS.override(state_path=str(world.folder), sql_connection="sqlite:///$state_path/nova.sqlite"):
+        running = Service.create(topic="worker", manager="worker.WorkerManager", host="here")
+        running.start()
+        assert call("echo", value=1) == 1
+        rpc.cleanup()
+        wait_until(lambda: len(world.at_the_broker("connections")) == 1)
+        assert world.at_the_broker("consumers")
+        assert running.stop(5).exit_code == 0
+        wait_until(lambda: world.at_the_broker("connections") == [])
+        assert world.at_the_broker("consumers") == []
+        session.dispose()
+
+
+def test_the_admin_socket_lists_calls_and_periodic_and_spawned_work_in_flight(world: World) -> None:
+    service = world.service("worker", "--look_s=60").wait_ready()
+    call("later", seconds=60)
+    asked = green.spawn(call, "slow", seconds=60)
+    for text in ("slow began", "later began", "look began"):
+        wait_log(service, text)
+    lines = backdoor.ask(f"{world.folder}/admin/nova-worker.test-host", "inflight").splitlines()
+    shape = r"nova-worker@test-host \(ready\): (\w+) ([\w.]+) for \d+\.\d s request (req-\w+)"
+    found = [re.fullmatch(shape, line) for line in lines]
+    assert all(found), lines
+    kinds = {match[2]: (match[1], match[3]) for match in found if match}
+    assert {method: kind for method, (kind, _) in kinds.items()} == {
+        "slow": "call",
+        "WorkerManager._later": "spawned",
+        "look": "periodic",
+    }
+    assert kinds["slow"][1] == kinds["WorkerManager._later"][1] == CONTEXT.request_id
+    service.signal("QUIT")
+    assert service.wait() == 3
+    asked.kill()
 
 
 @pytest.mark.parametrize("method", ["ask_other", "ask_self"])

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import select
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +25,7 @@ from nova.broker import engine
 from nova.rpc.topology import DEAD_LETTERS
 
 from novad.core.spec import Probe, ProcessSpec
+from tests.ports import port_for_a_restart
 from tests.services.rpc.running import Proxy
 from tests.system.board import Skip, require
 from tests.system.site import UNTIRING, Site
@@ -244,15 +243,3 @@ class Load:
             self._read += data
         line, _, self._read = self._read.partition(b"\n")
         return line
-
-
-def port_for_a_restart() -> int:
-    """A free port below those that the kernel gives out (ip(7)), so that nobody has it when it is wanted again."""
-    while True:
-        number = random.randrange(10_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", number))
-            except OSError:
-                continue
-        return number

@@ -172,9 +172,11 @@ def test_reload_shows_the_difference_and_restarts_only_what_changed(project: Pro
     project.novad("up", "-d")
     before = project.processes()
     assert "nothing has changed" in project.novad("reload").stdout
+    project.write("# a remark moves all lines and changes nothing\n" + TWO)
+    assert "nothing has changed" in project.novad("reload").stdout
     project.write(TWO + 'env = { LEVEL = "debug" }\n[services.new]\ncommand = "sleep 1000"\n')
     dry = project.novad("reload", "--dry-run").stdout
-    assert "api.env.LEVEL" in dry
+    assert '~ api.env.LEVEL  (none) → "debug"' in dry
     assert "+ new" in dry
     assert project.processes().keys() == before.keys()
     assert project.novad("reload").returncode == 0
@@ -346,3 +348,50 @@ def test_a_running_cluster_is_scaled_without_touching_the_rest(project: Project)
     assert project.novad("up", "-d", "--scale", "web=1").returncode == 0
     project.until(lambda: list(project.processes()) == ["web.1", "one"])
     assert {name: item["pid"] for name, item in project.processes().items()}.items() <= before.items()
+
+
+def test_scaling_what_is_not_there_is_4_with_the_nearest_and_starts_nothing(project: Project) -> None:
+    project.write('[services.web]\ncommand = "sleep 600"\nreplicas = 2\n[services.one]\ncommand = "sleep 600"\n')
+    done = project.novad("up", "-d", "--scale", "wep=2")
+    assert done.returncode == 4
+    assert "--scale wep: no such service" in done.stderr
+    assert "did you mean `web`?" in done.stderr
+    assert not project.is_up()
+
+
+def test_a_service_that_was_scaled_can_be_taken_out_of_the_file(project: Project) -> None:
+    one = '[services.one]\ncommand = "sleep 600"\n'
+    project.write(f'[services.web]\ncommand = "sleep 600"\n{one}')
+    project.novad("up", "-d", "--scale", "web=2")
+    project.write(one)
+    done = project.novad("reload", "-y")
+    assert done.returncode == 0, done.stderr
+    assert project.processes().keys() == {"one"}
+
+
+def test_a_file_that_an_include_matches_from_now_on_is_noticed(project: Project) -> None:
+    project.write('[novad]\ninclude = ["more/*.toml", "*.toml"]\n[services.one]\ncommand = "sleep 600"\n')
+    project.novad("up", "-d")
+    assert "changed since" not in project.novad("status").stdout
+    (project.directory / "more").mkdir()
+    project.write('[services.two]\ncommand = "sleep 600"\n', "more/two.toml")
+    assert "more/two.toml changed since it was loaded: novad reload" in project.novad("status").stdout
+    assert project.novad("reload", "-y").returncode == 0
+    assert "changed since" not in project.novad("status").stdout
+    assert project.processes().keys() == {"one", "two"}
+
+
+def test_a_reload_that_adds_what_waits_for_a_stopped_service_answers_and_says_so(project: Project) -> None:
+    project.write(TWO)
+    project.novad("up", "-d")
+    project.novad("stop", "db")
+    more = '[services.new]\ncommand = "sleep 1000"\nafter = ["db"]\n'
+    project.write(f'{TWO}{more}[services.newer]\ncommand = "sleep 1000"\nafter = ["new"]\n')
+    done = project.novad("reload", "-y")
+    assert done.returncode == 0, done.stderr
+    assert "new waits for db (stopped)" in done.stderr
+    assert "newer waits for new:started (waiting)" in done.stderr
+    assert "novad start db" in done.stderr
+    assert project.processes()["new"]["state"] == "waiting"
+    project.novad("start", "db")
+    assert project.novad("wait", "--timeout", "20s").returncode == 0

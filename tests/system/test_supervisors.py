@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import port_for_a_restart
 from tests.system import oracle
-from tests.system.bus import port_for_a_restart
 
 SERVICES = Path(__file__).parents[2] / "services"
 MODULE = """

@@ -17,7 +17,7 @@ from novad.client.render.paint import Paint
 from novad.client.render.words import (
     EXIT_MEANINGS,
     SHAPES,
-    describe_wait,
+    awaited,
     duration,
     exit_words,
     plural,
@@ -29,6 +29,8 @@ from novad.core.secret import shown_words
 Entry = dict[str, Any]
 LABEL = 11
 FACT_LINES = 3
+# A line of a child takes this many lines of the report at most, and one that says that something is left out.
+EXCERPT_PARTS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +121,7 @@ def cause_words(entry: Entry) -> str:
 
 
 def waited_for(entry: Entry) -> str:
-    """`db (starting), cache:done (failed)`."""
-    parts = []
-    for item in entry.get("waiting_for") or []:
-        state = item.get("state") if isinstance(item, dict) else None
-        parts.append(describe_wait(item) + (f" ({state})" if state else ""))
-    return ", ".join(parts)
+    return awaited(entry.get("waiting_for") or [])
 
 
 def exit_phrase(item: dict[str, Any]) -> str:
@@ -230,8 +227,24 @@ def excerpt(entry: Entry, style: WhyStyle) -> list[str]:
     lines = ["", f"  last {plural(len(shown), 'line')} of run {chosen.get('run', '?')}"]
     for text in shown:
         safe = for_terminal(text.encode("utf-8", "surrogateescape"), colour=False)
-        lines.append(f"  {style.paint('│', 'red')} {shorten(safe, max(20, style.width - 5))}")
+        lines += [f"  {style.paint('│', 'red')} {part}" for part in folded(safe, max(20, style.width - 5))]
     return lines
+
+
+def folded(line: str, width: int) -> list[str]:
+    """A line over several where it is long: what says most (a number, an error) often stands at its end.
+
+    Of a very long one the middle is left out.
+    """
+    indent = " " * min(len(line) - len(line.lstrip()), width // 2)
+    parts = textwrap.wrap(
+        line, width, subsequent_indent=f"{indent}  ", break_on_hyphens=False, expand_tabs=False,
+        replace_whitespace=False, drop_whitespace=True,
+    )  # fmt: skip
+    if len(parts) > EXCERPT_PARTS:
+        kept = EXCERPT_PARTS // 2
+        parts = [*parts[:kept], f"{indent}  …", *parts[-kept:]]
+    return parts or [""]
 
 
 def tilde(path: str, home: str) -> str:

@@ -158,6 +158,15 @@ def describe_wait(item: Any) -> str:
     return str(item)
 
 
+def awaited(items: list[Any]) -> str:
+    """`db (starting), cache:done (failed)`."""
+    parts = []
+    for item in items:
+        state = item.get("state") if isinstance(item, dict) else None
+        parts.append(describe_wait(item) + (f" ({state})" if state else ""))
+    return ", ".join(parts)
+
+
 def shorten(text: str, width: int) -> str:
     """`text` in at most `width` cells, with an ellipsis where it was cut."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…" if width > 0 else ""

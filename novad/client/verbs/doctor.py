@@ -18,6 +18,7 @@ from novad import __version__
 from novad.client.app import App
 from novad.client.launch import SOCKET_MAX_BYTES
 from novad.client.machine import port_owner
+from novad.client.render.words import plural
 from novad.core.errors import ConfigError, NotRunning, NovadError
 
 FILES_MIN = 1024
@@ -126,7 +127,7 @@ def cluster(app: App) -> Iterator[Finding]:
     compiled = app.compiler.compile(
         place, profile=app.profile, overrides={}, taken_ports=taken, scale={}, environ=app.environ
     )
-    yield Finding("nova.toml", True, f"{len(compiled.processes)} processes, no faults")
+    yield Finding("nova.toml", True, f"{plural(len(compiled.processes), 'process')}, no faults")
     if is_running:
         return
     for process in compiled.processes:

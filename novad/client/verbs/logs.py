@@ -21,6 +21,7 @@ from novad.client import logfile
 from novad.client.app import App
 from novad.client.link import Link
 from novad.client.render.lines import LineStyle, format_line, json_line
+from novad.client.render.words import plural
 from novad.client.sift import LEVELS, Sieve, Wanted
 from novad.client.when import stamp_of
 from novad.core.errors import NoSuchService, NotRunning, UsageError
@@ -215,7 +216,8 @@ def follow_lines(app: App, link: Link, choice: Choice, sieves: dict[str, Sieve],
             app.terminal.note("novad has ended")
             return 0
         if event.get("type") == "skipped":
-            app.terminal.note(f"{event['name']}: {event['lines']} lines were left out: this terminal is too slow")
+            left_out = f"{plural(event['lines'], 'line')} {'was' if event['lines'] == 1 else 'were'} left out"
+            app.terminal.note(f"{event['name']}: {left_out}: this terminal is too slow")
         if event.get("type") != "lines" or event["name"] not in sieves:
             continue
         text = event["text"].encode("utf-8", "surrogateescape")

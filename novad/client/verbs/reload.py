@@ -9,8 +9,9 @@ from typing import Any
 from novad.client.app import App
 from novad.client.compiling import RELOAD_ANSWER_S, compiled, is_change, running_cluster
 from novad.client.link import Link
+from novad.client.render.difference import change_lines
 from novad.client.render.paint import Paint
-from novad.client.render.words import shorten, terminals
+from novad.client.render.words import awaited, terminals
 from novad.core.secret import shown, shown_words, without_userinfo
 from novad.core.spec import to_json
 
@@ -29,7 +30,7 @@ def run(app: App, dry_run: bool, yes: bool, adopt_env: bool) -> int:
             app.print_json(difference)
             return 0
         if not app.options.json:
-            lines = difference_lines(difference, app.terminal.paint, app.config_name())
+            lines = difference_lines(difference, app.terminal.paint, app.config_name(), app.terminal.width())
             app.terminal.out("\n".join(lines))
         if dry_run:
             return 0
@@ -48,7 +49,15 @@ def apply(app: App, link: Link, data: Any, marked: Sequence[str], quiet: bool = 
     reply = link.request("reload", RELOAD_ANSWER_S, cluster=data, dry_run=False)
     if app.options.json:
         app.print_json(without_secrets(reply, marked))
-    elif not quiet:
+        return 0
+    for row in reply["waiting"]:
+        app.terminal.note(f"{row['name']} waits for {awaited(row['for'])}")
+    down = dict.fromkeys(
+        item["name"] for row in reply["waiting"] for item in row["for"] if item["state"] != "waiting"
+    )
+    if down:
+        app.terminal.note(f"hint: {app.command_name()} start {' '.join(down)}")
+    if not quiet:
         app.terminal.note(f"applied; {app.command_name()} status shows the result")
     return 0
 
@@ -83,16 +92,14 @@ def say_what_leaves_its_terminal(app: App, link: Link, difference: dict[str, Any
         app.terminal.note(f"this ends what is on a terminal (novad fg): {shown}")
 
 
-def difference_lines(difference: dict[str, Any], paint: Paint, config: str) -> list[str]:
-    """`~ api.env.LOG_LEVEL  "info" → "debug"   restart api`."""
+def difference_lines(difference: dict[str, Any], paint: Paint, config: str, width: int) -> list[str]:
+    """`~ api.env.LOG_LEVEL  "info" → "debug"`, and what follows from it."""
     if not is_change(difference):
         return [f"{config}: nothing has changed"]
     lines = [config]
     for changed in difference["changed"]:
         for field in changed["fields"]:
-            old, new = (shorten(str(field[key]), 40) for key in ("old", "new"))
-            key = f"{changed['name']}.{field['key']}"
-            lines.append(f"  {paint('~', 'yellow')} {key}  {old} → {new}")
+            lines += change_lines(changed["name"], field, paint, width)
         effect = f"restart {changed['name']}" if changed.get("restart", True) else "no restart needed"
         lines.append(f"      {paint(effect, 'dim')}")
     lines += [

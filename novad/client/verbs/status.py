@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +111,25 @@ def changed_files(document: dict[str, Any]) -> str:
     if not document.get("files_digest"):
         return ""
     folder = os.path.dirname(document["config"])
-    new = [os.path.relpath(path, folder) for path in document.get("files_absent") or () if os.path.exists(path)]
-    if new:
-        return ", ".join(new)
     files = document["files"]
+    new = [path for path in document.get("files_absent") or () if os.path.exists(path)]
+    new += [path for path in included(document.get("files_globs") or (), folder) if path not in files]
+    if new:
+        return ", ".join(os.path.relpath(path, folder) for path in dict.fromkeys(new))
     what = os.path.relpath(files[0], folder) if len(files) == 1 else "the configuration"
     try:
         found = {path: texts.text(Path(path).read_bytes()) for path in files}
     except (OSError, ValueError):
         return what
     return what if texts.digest(found) != document["files_digest"] else ""
+
+
+def included(globs: Sequence[str], folder: str) -> Iterator[str]:
+    """What `include` asks for; nova.local.toml is an overlay, and never a part."""
+    for pattern in globs:
+        for path in map(os.path.normpath, glob.iglob(pattern, recursive=True)):
+            if path != f"{folder}/nova.local.toml":
+                yield path
 
 
 def show_details(app: App, link: Link, processes: list[dict[str, Any]]) -> None:

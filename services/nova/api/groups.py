@@ -71,7 +71,7 @@ def describe_security_groups(call: Call) -> Reply:
 
 def delete_security_group(call: Call) -> Reply:
     with session.begin() as s:
-        group = _find(s, call)
+        group = _find(s, call, call.params)
         if group.name == groups.DEFAULT:
             raise Ec2Error("CannotDelete", "the default security group cannot be deleted")
         alive = [item for item in instances.visible(s, call.project_id) if not item.is_gone]
@@ -131,12 +131,13 @@ def _change(call: Call, change: Callable[[SecurityGroup, list[RuleKey]], None]) 
     with session.begin() as s:
         groups.ensure_default(s, call.project_id)
         wanted = _read_rules(s, call)
-        change(_find(s, call), list(dict.fromkeys(wanted)))
+        change(_find(s, call, call.params), list(dict.fromkeys(wanted)))
     return DONE
 
 
-def _find(s: orm.Session, call: Call) -> SecurityGroup:
-    text, name = call.params.text("GroupId"), call.params.text("GroupName")
+def _find(s: orm.Session, call: Call, params: Params) -> SecurityGroup:
+    """The group that `params` name. Raises `EC2Error` where there is none."""
+    text, name = params.text("GroupId"), params.text("GroupName")
     if not text and not name:
         raise errors.missing("GroupId")
     if text:
@@ -169,21 +170,10 @@ def _read_permission(s: orm.Session, call: Call, permission: Params) -> list[Rul
     protocol, first, last = _ports(permission)
     cidrs = [_cidr(item.required("CidrIp")) for item in permission.structures("IpRanges")]
     cidrs += [_cidr(item.required("CidrIpv6")) for item in permission.structures("Ipv6Ranges")]
-    sources = [_source(s, call, pair) for pair in permission.structures("Groups")]
+    sources = [_find(s, call, pair).name for pair in permission.structures("Groups")]
     return [(protocol, first, last, cidr, None) for cidr in cidrs] + [
         (protocol, first, last, None, source) for source in sources
     ]
-
-
-def _source(s: orm.Session, call: Call, pair: Params) -> str:
-    text, name = pair.text("GroupId"), pair.text("GroupName")
-    if text:
-        found = groups.get(s, call.project_id, ids.parse("sg", text))
-    else:
-        found = groups.find(s, call.project_id, name)
-    if found is None:
-        raise ids.not_found("sg", text or name)
-    return found.name
 
 
 def _ports(params: Params) -> tuple[str, int | None, int | None]:

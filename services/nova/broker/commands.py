@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable
+from typing import Any
 
 from nova.broker import protocol
 from nova.broker.arguments import consumer_priority
@@ -77,29 +78,31 @@ def exchange_delete(channel: Channel, arguments: Arguments) -> None:
         channel.send(protocol.EXCHANGE_DELETE_OK)
 
 
-def exchange_bind(channel: Channel, arguments: Arguments) -> None:
+def _two_exchanges(arguments: Arguments) -> tuple[str, str, str, dict[str, Any], bool]:
+    """(source, destination, routing key, arguments, is no answer wanted)."""
     arguments.short()
     destination, source, routing_key = arguments.shortstr(), arguments.shortstr(), arguments.shortstr()
     flags, raw = arguments.octet(), arguments.table()
     refuse_default(source)
     refuse_default(destination)
+    return source, destination, routing_key, raw, bool(flags & 1)
+
+
+def exchange_bind(channel: Channel, arguments: Arguments) -> None:
+    source, destination, routing_key, raw, is_no_wait = _two_exchanges(arguments)
     vhost = channel.vhost
     vhost.exchange(source)
     vhost.bind(source, vhost.exchange(destination), routing_key, raw)
-    if not flags & 1:
+    if not is_no_wait:
         channel.send(protocol.EXCHANGE_BIND_OK)
 
 
 def exchange_unbind(channel: Channel, arguments: Arguments) -> None:
-    arguments.short()
-    destination, source, routing_key = arguments.shortstr(), arguments.shortstr(), arguments.shortstr()
-    flags, raw = arguments.octet(), arguments.table()
-    refuse_default(source)
-    refuse_default(destination)
+    source, destination, routing_key, raw, is_no_wait = _two_exchanges(arguments)
     exchanges = channel.vhost.exchanges
     if source in exchanges and destination in exchanges:
         channel.vhost.unbind(exchanges[source], exchanges[destination], routing_key, raw)
-    if not flags & 1:
+    if not is_no_wait:
         channel.send(protocol.EXCHANGE_UNBIND_OK)
 
 

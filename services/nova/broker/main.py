@@ -39,7 +39,9 @@ MIB = 1024 * 1024
 
 def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     """Every flag `--name` can be given as `NOVA_NAME` in the environment."""
-    parser = argparse.ArgumentParser(prog="nova-broker", description="the embedded AMQP 0-9-1 broker of nova")
+    parser = argparse.ArgumentParser(
+        prog="nova-broker", description="the embedded AMQP 0-9-1 broker of nova", allow_abbrev=False
+    )
 
     def flag(name: str, default: object, help: str, kind: type = str) -> None:
         given = environ.get(f"NOVA_{name.upper()}")
@@ -74,9 +76,12 @@ def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     """Runs until a signal ends it. The exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     try:
-        options = parser(environ).parse_args(argv)
+        options, unknown = parser(environ).parse_known_args(argv)
     except SystemExit as stop:
         return EXIT_CLEAN if not stop.code else EXIT_PERMANENT
+    if unknown:
+        print(f"nova-broker: {_objection(unknown[0], options)}", file=sys.stderr)
+        return EXIT_PERMANENT
     if options.engine == "rabbitmq":
         return run_rabbitmq(options)
     if options.engine != "own":
@@ -100,6 +105,15 @@ def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     notify("READY=1")
     LOG.info("accepting on %s:%d", *listener.getsockname()[:2])
     return process.run()
+
+
+def _objection(word: str, options: argparse.Namespace) -> str:
+    """Why a word of the command line is refused, as the services say it."""
+    if not word.startswith("--"):
+        return f"{word!r}: a service takes flags only"
+    from nova import flags
+
+    return flags.objection(word[2:].partition("=")[0].replace("-", "_"), vars(options))
 
 
 def raise_descriptor_limit() -> None:

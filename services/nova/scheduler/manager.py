@@ -44,26 +44,18 @@ class SchedulerManager(manager.Manager):
     @manager.idempotent
     def run_instance(self, context: Any, instance_id: int) -> str | None:
         """Place an instance that waits for a host; returns the host, None where there is nothing to place."""
-        excluded: set[str] = set()
-        while True:
-            host = self._place_instance(instance_id, excluded)
-            if host is None:
-                return None
-            if self._tell(context, FLAGS.compute_topic, host, "run_instance", instance_id=instance_id):
-                return host
-            excluded.add(host)
+        return self._place(
+            lambda excluded: self._place_instance(instance_id, excluded),
+            lambda host: self._tell(context, FLAGS.compute_topic, host, "run_instance", instance_id=instance_id),
+        )
 
     @manager.idempotent
     def create_volume(self, context: Any, volume_id: int) -> str | None:
         """Place a volume that has no host; returns the host, None where there is nothing to place."""
-        excluded: set[str] = set()
-        while True:
-            host = self._place_volume(volume_id, excluded)
-            if host is None:
-                return None
-            if self._tell(context, FLAGS.volume_topic, host, "create_volume", volume_id=volume_id):
-                return host
-            excluded.add(host)
+        return self._place(
+            lambda excluded: self._place_volume(volume_id, excluded),
+            lambda host: self._tell(context, FLAGS.volume_topic, host, "create_volume", volume_id=volume_id),
+        )
 
     @manager.periodic_task(spacing=2)
     def place_what_waits(self, context: Any) -> None:
@@ -84,6 +76,13 @@ class SchedulerManager(manager.Manager):
             self.run_instance(context, instance_id)
         for volume_id in homeless:
             self.create_volume(context, volume_id)
+
+    def _place(self, choose: Callable[[set[str]], str | None], tell: Callable[[str], bool]) -> str | None:
+        """The first host chosen that can be told; None where there is none, or nothing to place."""
+        excluded: set[str] = set()
+        while (host := choose(excluded)) is not None and not tell(host):
+            excluded.add(host)
+        return host
 
     def _place_instance(self, instance_id: int, excluded: set[str]) -> str | None:
         with session.begin() as s:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from novad.client.feed import Feed
 from novad.client.render.escape import harmless
 from novad.client.render.hints import Facts, hints_for
 from novad.client.render.lines import LineStyle, format_line
@@ -192,6 +193,27 @@ def test_known_errors_get_the_hint_of_those_who_know_them(lines: list[str], expe
     sentences = [hint.sentence for hint in hints_for(entry, facts)]
     assert any(expected in sentence for sentence in sentences)
     assert all(hint.command for hint in hints_for(entry, facts))
+
+
+def test_the_line_number_of_a_long_path_is_seen_at_any_width() -> None:
+    entry = crashed()
+    path = "/home/me/" + "a-long-name/" * 9 + "manager.py"
+    entry["exits"][0]["lines"] = [
+        f'  File "{path}", line 131, in __init__',
+        "ValueError: " + "very " * 60 + "wrong",
+    ]
+    shown = why(entry, 80)
+    assert "line 131, in __init__" in " ".join(line.removeprefix("  │").strip() for line in shown)
+    assert any(line.endswith("very wrong") for line in shown)
+    assert sum(line.startswith("  │") for line in shown) <= 10
+    assert max(len(line) for line in shown if line.startswith("  │")) <= 80
+
+
+def test_a_single_line_is_one_line() -> None:
+    paint = Paint(False)
+    assert Feed(None, paint, "novad").take([{"type": "skipped", "name": "a", "lines": 1}]) == [
+        "a: 1 line skipped"
+    ]
 
 
 def test_lines_of_a_child_in_a_report_are_harmless() -> None:

@@ -202,7 +202,6 @@ def test_the_digest_follows_the_files_and_the_options_but_not_the_shell(tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scale": {"b": 2}}, "--scale b: there is no such service"),
         ({"scale": {"a": -1}}, "--scale a=-1: expected a number from 0 to 1000"),
         ({"overrides": {"NOVAD_X": "1"}}, "-e NOVAD_X: it is set by novad"),
         ({"overrides": {"A=B": "1"}}, "-e A=B: not an environment variable"),

@@ -80,6 +80,17 @@ def test_the_output_of_an_adopted_child_is_unbroken(daemon: Any, eventually: Eve
     assert numbers == list(range(len(numbers)))
 
 
+def test_who_left_an_adopted_tree_is_killed_with_it(daemon: Any, eventually: Eventually) -> None:
+    """Nobody else dies whose death would be the reason to look for it once more."""
+    script = "trap '' TERM; (setsid sleep 600 &) ; exec sleep 600"
+    daemon.up(daemon.spec("a", "sh", "-c", script, stop=Stop("TERM", 0.2)))
+    eventually(lambda: len(daemon.live()) == 2)
+    crash(daemon)
+    daemon.start()
+    assert daemon.client().ask("stop", names=["a"])["survivors"] == []
+    assert daemon.live() == {}
+
+
 def test_down_after_a_kill_of_the_daemon_takes_the_adopted_trees(daemon: Any, eventually: Eventually) -> None:
     script = "trap '' TERM; (setsid sleep 600 &) ; sleep 600 & exec sleep 600"
     daemon.up(daemon.spec("a", "sh", "-c", script, stop=Stop("TERM", 0.5)), daemon.spec("b", *SLEEP))

@@ -141,3 +141,43 @@ def test_a_service_in_python_runs_the_new_code(
     client.ask("watch", on=True)
     (folder / "shared.py").write_text("version = 'two'")
     eventually(lambda: daemon.text("a") == ["1", "two"])
+
+
+def connected(daemon: Any) -> Any:
+    try:
+        return daemon.client()
+    except OSError:
+        return None
+
+
+@pytest.mark.parametrize("way", ["upgrade", "killed"])
+def test_files_are_watched_on_by_the_novad_that_follows(
+    daemon: Any, src: Path, eventually: Eventually, way: str
+) -> None:
+    client = daemon.up(daemon.spec("a", "sleep", "600", watch=WATCH))
+    client.ask("watch", on=True)
+    pid, [before] = row(client)["pid"], watcher(daemon)
+    if way == "upgrade":
+        client.ask("upgrade")
+        assert client.is_cut_off()
+    else:
+        daemon.process.kill()
+        daemon.process.wait()
+        daemon.start()
+    client = eventually(lambda: connected(daemon))
+    assert client.ask("watch") == {"on": True, "names": ["a"]}
+    assert before not in watcher(daemon)
+    assert row(client)["pid"] == pid
+    (src / "wsgi.py").write_text("2")
+    restarted(client, eventually, "a", pid)
+
+
+def test_who_ended_the_watch_before_novad_died_is_not_watched(daemon: Any, src: Path) -> None:
+    client = daemon.up(daemon.spec("a", "sleep", "600", watch=WATCH))
+    client.ask("watch", on=True)
+    client.ask("watch", on=False)
+    daemon.process.kill()
+    daemon.process.wait()
+    daemon.start()
+    assert daemon.client().ask("watch") == {"on": False, "names": ["a"]}
+    assert watcher(daemon) == []

@@ -43,3 +43,23 @@ print(0.1 <= mailbox.take() < 0.6, bool(mailbox))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
     assert (done.stdout, done.stderr) == ("True False\n", "")
+
+
+def test_a_watcher_that_is_closed_leaves_nothing_to_the_garbage_collector() -> None:
+    program = """
+import gc, os, weakref
+from novad.host.hub import Watcher
+class Owner:
+    def __init__(self):
+        self.watcher = Watcher(os.pipe()[0], self.read)
+    def read(self):
+        pass
+gc.disable()
+owner = Owner()
+gone = weakref.ref(owner)
+owner.watcher.close()
+del owner
+print(gone())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+    assert (done.stdout, done.stderr) == ("None\n", "")

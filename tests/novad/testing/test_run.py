@@ -110,7 +110,33 @@ def test_a_missing_command_is_127_before_anything_is_started(site: Site) -> None
     code, _, err = site.run("--", "no-such-command-here")
     assert code == 127
     assert "nothing was started" in err
+    assert f"hint: it is in no directory of PATH: {site.environ['PATH']}" in err
     assert not (site.folder / ".novad").exists()
+
+
+def test_a_daemon_that_stands_still_at_the_end_is_killed_with_all_it_has(site: Site) -> None:
+    site.write(STUBBORN)
+    freeze = "import json, os, subprocess, sys\n" \
+             "found = subprocess.run([sys.executable, '-m', 'novad', 'status', '--json'], capture_output=True)\n" \
+             "os.kill(json.loads(found.stdout)['daemon']['pid'], 19)"  # fmt: skip
+    code, _, err = site.run("--", sys.executable, "-c", freeze)
+    assert code == 125
+    assert "the daemon did not answer within 10 s; it was killed, and its services with it" in err
+    assert site.left_after(2) == []
+    assert [path.name for path in (site.runtime / "novad").iterdir()] == ["choosing-ports"]
+
+
+def test_a_command_that_cannot_be_run_says_what_to_type(site: Site) -> None:
+    site.write(TWO)
+    script = site.folder / "check-it"
+    script.write_text("#!/bin/sh\n")
+    assert site.run("--", "check-it")[2].splitlines()[-1] == "hint: there is a file of this name here: ./check-it"
+    code, _, err = site.run("--", "./check-it")
+    assert (code, err.splitlines()[-1]) == (126, "hint: chmod +x ./check-it")
+    script.chmod(0o755)
+    code, _, err = site.run("--", "./chek-it")
+    assert (code, err.splitlines()[-1]) == (127, "hint: did you mean ./check-it?")
+    assert site.run("--", str(site.folder))[0] == 126
 
 
 def test_a_mistake_in_the_file_is_78(site: Site) -> None:

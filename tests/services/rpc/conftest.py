@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from nova import rpc
 from nova.flags import FLAGS
 from nova.rpc.options import broker_address
 
+from tests.ports import port_for_a_restart
 from tests.services.broker.conftest import BrokerProcess
 from tests.services.rpc.running import Bus, Latch, Proxy, Victims
 
@@ -45,12 +45,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("bus", brokers, indirect=True)
 
 
-def require_rabbitmq() -> None:
+def require_rabbitmq(port: int = 5672) -> None:
     """Skips, or fails where NOVA_TEST_REQUIRE asks for it, when RabbitMQ does not answer."""
     try:
-        socket.create_connection(("127.0.0.1", 5672), 1).close()
+        socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError as error:
-        reason = f"no RabbitMQ on 127.0.0.1:5672 ({error})"
+        reason = f"no RabbitMQ on 127.0.0.1:{port} ({error})"
         if "rabbitmq" in os.environ.get("NOVA_TEST_REQUIRE", ""):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -86,18 +86,6 @@ def bus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bus]:
 def fake_bus(bus: Bus) -> Bus:
     """The fake broker alone, for its faults."""
     return bus
-
-
-def port_for_a_restart() -> int:
-    """A free port below those that the kernel gives out (ip(7)), so that nobody has it when it is wanted again."""
-    while True:
-        number = random.randrange(10_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", number))
-            except OSError:
-                continue
-        return number
 
 
 class OwnBroker:

@@ -284,7 +284,7 @@ def _gaps(log: Path, began_anew: bool) -> tuple[int, int]:
             number = int(found[1])
             lost += number - wanted if wanted is not None else 0
             wanted = number + 1
-        elif wanted is not None and (found := re.search(rb" n (\d+) lines lost", line)) is not None:
+        elif wanted is not None and (found := re.search(rb" n (\d+) lines? lost", line)) is not None:
             confessed += int(found[1])
     # novad's own two remarks at a start are lines like any other.
     text = log.read_bytes()
