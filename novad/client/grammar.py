@@ -7,7 +7,6 @@ to the verb (`logs -f` follows).
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -295,6 +294,8 @@ class VerbGroup(click.Group):
 
 
 def unknown_verb(word: str, known: list[str]) -> UsageError:
+    import difflib
+
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
     hint = (
         "did you mean " + " or ".join(f"`{name}`" for name in close) + "?" if close else "novad help lists them"
@@ -310,6 +311,8 @@ def as_novad_error(error: click.ClickException) -> NovadError:
     hint = f"{context.command_path} --help" if context else "novad --help"
     possible = getattr(error, "possibilities", None)
     if isinstance(error, click.NoSuchOption):
+        import difflib
+
         message = f"no such option `{error.option_name}`"
         close = difflib.get_close_matches(error.option_name, possible or (), n=1)
         if close:
