@@ -248,8 +248,10 @@ def _probes(service: Declared) -> Iterator[Fault]:
     ready, health = service.model.ready, service.model.health
     if ready is not None:
         at = service.node.nearest(("ready",)).origin
-        if not ready.notify and not any((ready.http, ready.tcp, ready.exec, ready.log)):
-            yield at.fault("`ready` names nothing to wait for", "one or more of: notify, http, tcp, exec, log")
+        if not any((ready.notify, ready.notify_fd, ready.http, ready.tcp, ready.exec, ready.log)):
+            yield at.fault(
+                "`ready` names nothing to wait for", "one or more of: notify, notify_fd, http, tcp, exec, log"
+            )
         if "status" in ready.model_fields_set and ready.http is None:
             yield service.node.nearest(("ready", "status")).origin.fault(
                 "`status` belongs to `http`", on_key=True

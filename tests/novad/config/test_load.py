@@ -113,6 +113,7 @@ KEYS = [
     ('after = ["many"]', "after", (spec.Dependency("many", "started"),)),
     ('after = ["many.2:ready"]', "after", (spec.Dependency("many.2", "ready"),)),
     ('after = ["none"]', "after", ()),
+    ("ready = { notify_fd = 3 }", "ready", spec.Probe(notify_fd=3)),
     ('ready = { tcp = 99 }', "ready", spec.Probe(tcp=spec.TcpProbe("127.0.0.1", 99))),
     ('ready = { tcp = "[::1]:99" }', "ready", spec.Probe(tcp=spec.TcpProbe("::1", 99))),
     ('ready = { tcp = "db.local:99" }', "ready", spec.Probe(tcp=spec.TcpProbe("db.local", 99))),
