@@ -313,13 +313,13 @@ def _value(word: str) -> tuple[str, Any]:
 
 def _broker(options: argparse.Namespace) -> list[Row]:
     from nova import exception, flags
-    from nova.broker import admin
+    from nova.broker import admin, report
 
     try:
         rows = admin.ask(flags.FLAGS.state_path, options.verb, options.interval)
     except admin.AdminError as error:
         raise exception.Error(str(error)) from error
-    return rows
+    return rows if options.json or options.wide else report.brief(options.verb, rows)
 
 
 _VALUES = (
@@ -332,7 +332,10 @@ _VALUES = (
     argument("--full", "the whole traceback of a method that failed", action="store_true"),
 )
 _HOST = (argument("host", "name of the host"), argument("binary", "such as nova-compute"))
-_INTERVAL = (argument("--interval", "seconds over which rates are taken", type=float, default=0.0),)
+_BROKER = (
+    argument("--interval", "seconds over which rates are taken; 0: none (default: 1)", type=float, default=1.0),
+    argument("--wide", "all columns, for a terminal wider than 80", action="store_true"),
+)
 
 COMMANDS: tuple[Command, ...] = (
     Command("service", "list", "services, alive :-) or not XXX", _service_list),
@@ -364,7 +367,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("rpc", "cast", "have a method run some time", _rpc, _VALUES),
     Command("rpc", "fanout", "have a method run in every process of a topic", _rpc, _VALUES),
     *(
-        Command("broker", kind, f"{kind} of the running nova-broker", _broker, _INTERVAL)
+        Command("broker", kind, f"{kind} of the running nova-broker", _broker, _BROKER)
         for kind in ("queues", "exchanges", "bindings", "connections", "consumers")
     ),
 )

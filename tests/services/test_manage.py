@@ -212,12 +212,19 @@ def check_queues(folder: Path) -> None:
     assert (network["published"], network["delivered"], network["acked"]) == (3, 3, 3)
     assert network["published_per_s"] == 0.0
     table = out(folder, "broker", "queues").splitlines()
-    assert table[0].split()[:3] == ["Vhost", "Name", "Durable"]
-    assert any(line.split()[:2] == ["/", "network"] for line in table)
+    assert table[0].split() == ["Name", "Ready", "Unacked", "Consumers", "In/s", "Out/s"]
+    assert any(line.split() == ["network", "0", "0", "1", "0.0", "0.0"] for line in table)
+    assert max(map(len, table)) <= 80
+    wide = out(folder, "broker", "queues", "--wide", "--interval", "0").splitlines()
+    assert wide[0].split()[:3] == ["Vhost", "Name", "Durable"]
+    assert any(line.split()[:2] == ["/", "network"] for line in wide)
+    for kind in ("exchanges", "bindings", "connections", "consumers"):
+        assert max(map(len, out(folder, "broker", kind).splitlines())) <= 80
 
 
 def check_the_rest(folder: Path) -> None:
     connections = shown(folder, "connections")
+    assert "network.test-host" in {row["name"] for row in connections}
     assert {(row["user"], row["state"]) for row in connections} == {("nova", "running")}
     assert all(row["received_bytes"] > 0 and row["sent_bytes"] > 0 for row in connections)
     exchanges = {row["name"]: row for row in shown(folder, "exchanges")}

@@ -183,5 +183,49 @@ def rates(earlier: Sequence[Row], later: Sequence[Row], seconds: float) -> list[
     return rows
 
 
+# What a terminal of 80 columns has room for: the heading of a table's column -> the row's key.
+BRIEF: dict[str, dict[str, str]] = {
+    "queues": {
+        "name": "name",
+        "ready": "ready",
+        "unacked": "unacked",
+        "consumers": "consumers",
+        "in/s": "published_per_s",
+        "out/s": "delivered_per_s",
+    },
+    "exchanges": {
+        "name": "name",
+        "type": "type",
+        "durable": "durable",
+        "bindings": "bindings",
+        "published": "published",
+        "in/s": "published_per_s",
+    },
+    "bindings": {"source": "source", "destination": "destination", "routing_key": "routing_key"},
+    "connections": {
+        "peer": "peer",
+        "name": "name",
+        "state": "state",
+        "received": "received_bytes",
+        "sent": "sent_bytes",
+    },
+    "consumers": {
+        "queue": "queue",
+        "tag": "tag",
+        "peer": "peer",
+        "prefetch": "prefetch",
+        "unacked": "unacked",
+    },
+}
+
+
+def brief(kind: str, rows: Sequence[Row]) -> list[Row]:
+    """The rows with the keys that `BRIEF` names, where they are there; of which virtual host, if not all are of `/`."""
+    columns = BRIEF[kind]
+    if any(row["vhost"] != "/" for row in rows):
+        columns = {"vhost": "vhost", **columns}
+    return [{heading: row[key] for heading, key in columns.items() if key in row} for row in rows]
+
+
 def _vhosts(broker: Broker) -> Iterator[VirtualHost]:
     return (vhost for _, vhost in sorted(broker.vhosts.items()))

@@ -14,7 +14,7 @@ import amqp
 import amqp.transport
 
 from nova import green
-from nova.rpc import options
+from nova.rpc import options, topology
 from nova.rpc.topology import Plan
 
 WORK, CONFIRMED = 1, 2
@@ -59,7 +59,7 @@ def connect(plan: Plan) -> amqp.Connection:
         login_method="PLAIN",
         heartbeat=int(options.FLAGS.rpc_heartbeat),
         connect_timeout=CONNECT_S,
-        client_properties={"product": "nova"},
+        client_properties={"product": "nova", "connection_name": _name(plan)},
     )
     guard = green.spawn_after(HANDSHAKE_S, shut, connection)
     try:
@@ -73,6 +73,12 @@ def connect(plan: Plan) -> amqp.Connection:
     finally:
         guard.cancel()
     return connection
+
+
+def _name(plan: Plan) -> str:
+    """What the broker lists the connection as: the service's own queue, or who calls."""
+    queues = [consumer.queue for consumer in plan.consumers if consumer.tag == topology.HOST]
+    return queues[0] if queues else f"calls of {options.FLAGS.host}"
 
 
 def shut(connection: amqp.Connection) -> None:
