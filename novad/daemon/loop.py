@@ -378,6 +378,8 @@ class Daemon:
         supervisor.remember(cluster)
         supervisor.stop(found.removed, Stop(cause="novad reload"))
         running = [name for name in found.changed if supervisor.processes[name].want != "down"]
+        # Who has given up tries again by a new definition, whatever in it is new.
+        running += [name for name in found.soft if supervisor.processes[name].state == "failed"]
         supervisor.replace(cluster)
         fresh = [name for name in found.added if supervisor.processes[name].spec.autostart]
         for name in running:

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -173,6 +174,18 @@ def test_a_limit_above_the_hard_one_is_said_and_ends_nobody(daemon: Any) -> None
         client.ask("reload", cluster=to_json(daemon.cluster(daemon.spec("other", *SLEEP), wrong)), dry_run=False)
     assert row(client, "other")["restarts"] == 0
     assert len(daemon.live()) == 1
+
+
+def test_a_change_that_needs_no_restart_lets_who_has_failed_try_again(daemon: Any) -> None:
+    daemon.start()
+    client = daemon.client()
+    script = "exec sleep 600"
+    bad = daemon.spec("a", "sh", "-c", script, ready=Probe(exec=("false",)), ready_timeout_s=0.1, restart="no")
+    client.ask("up", cluster=to_json(daemon.cluster(bad)))
+    assert client.ask("wait", **{"for": "ready"})["met"] is False
+    good = replace(bad, ready=Probe(exec=("true",)), ready_timeout_s=20.0)
+    client.ask("reload", cluster=to_json(daemon.cluster(good)), dry_run=False)
+    assert row(client, "a")["state"] == "ready"
 
 
 def test_crashes_that_differ_are_not_called_the_same(daemon: Any) -> None:
