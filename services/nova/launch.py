@@ -20,6 +20,7 @@ _early_code = 0
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the binary that `argv[0]` names and end the process with its code."""
+    _open_closed_streams()
     argv = list(sys.argv if argv is None else argv)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, _end_early)
@@ -32,6 +33,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
     green.patch()
     _end(_run(binary, argv))
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that was closed leads to /dev/null, or the next file opened would be taken for it."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            os.set_inheritable(fd, True)
+            setattr(sys, name, os.fdopen(fd, mode, closefd=False))
 
 
 def _end_early(number: int, frame: Any) -> None:

@@ -111,6 +111,28 @@ def test_it_is_ready_when_it_listens_and_keeps_its_pid_in_the_foreground(folder:
         assert not list(service.state_path.parent.rglob("*.pid"))
 
 
+CLOSED = """
+import os, sys
+for fd in (0, 1, 2):
+    os.close(fd)
+os.execv(sys.executable, [sys.executable, "-m", "nova", "nova-web", "--web_manager=web.Web", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize(("word", "code"), [("--verbose", 0), ("--pidfile=x", 100)])
+def test_a_service_without_standard_streams_lives_and_ends_as_any_other(
+    folder: str, word: str, code: int
+) -> None:
+    script = Path(folder, "closed.py")
+    script.write_text(CLOSED)
+    with ServiceProcess(str(script), word, pythonpath=folder) as service:
+        if code == 0:
+            service.wait_ready()
+            assert {os.readlink(f"/proc/{service.pid}/fd/{fd}") for fd in (0, 1, 2)} == {"/dev/null"}
+            service.signal("TERM")
+        assert service.wait() == code
+
+
 def test_term_gives_every_request_that_has_begun_its_answer_and_exits_clean(folder: str) -> None:
     with web(folder) as service, connected(service.wait_ready()) as busy, connected(service) as idle:
         idle.request("GET", "/")
