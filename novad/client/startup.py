@@ -30,10 +30,19 @@ class Row:
     def state(self) -> str:
         return str(self.process.get("state") or "waiting")
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether its start and its end were seen."""
+        return self.began_s is not None and self.settled_s is not None
+
     def took_s(self) -> float | None:
-        if self.began_s is None or self.settled_s is None:
+        """From its start to readiness, or to its end if it is a one-shot; also of one that we did not see start."""
+        if self.settled_s is None:
             return None
-        return self.settled_s - self.began_s
+        if self.began_s is not None:
+            return self.settled_s - self.began_s
+        took_s: float | None = self.process.get("uptime_s" if self.state == "done" else "ready_in_s")
+        return took_s
 
 
 @dataclass
@@ -53,14 +62,16 @@ class Startup:
         row = self.rows.get(process["name"])
         if row is None:
             return False
-        changed = not row.seen or row.state != process["state"]
+        is_first = not row.seen
+        changed = is_first or row.state != process["state"]
         row.seen = True
         row.process = {**row.process, **process}
         if not changed:
             return False
         row.since_s = now_s
-        row.awaiting = ""
-        if row.state not in ("waiting", "stopped") and row.began_s is None:
+        row.awaiting = process.get("awaiting") or row.awaiting
+        was_running = is_first and row.state in SETTLED
+        if row.state not in ("waiting", "stopped") and row.began_s is None and not was_running:
             row.began_s = now_s
         row.settled_s = now_s if row.state in SETTLED else None
         return True
@@ -104,7 +115,7 @@ class Startup:
     def critical_path(self) -> list[tuple[str, float]]:
         """The chain that decided how long it took: name and seconds, first to last."""
         current = max(
-            (row for row in self.rows.values() if row.took_s() is not None),
+            (row for row in self.rows.values() if row.is_timed),
             key=lambda row: row.settled_s or 0.0,
             default=None,
         )
@@ -112,7 +123,7 @@ class Startup:
         while current is not None and len(path) < len(self.rows):
             path.insert(0, (current.name, current.took_s() or 0.0))
             current = max(
-                (row for row in self._named(self.after.get(current.name, ())) if row.took_s() is not None),
+                (row for row in self._named(self.after.get(current.name, ())) if row.is_timed),
                 key=lambda row: row.settled_s or 0.0,
                 default=None,
             )
@@ -138,4 +149,6 @@ def brought_up_to_date(picture: list[dict[str, Any]], events: list[dict[str, Any
     for event in events:
         if event.get("type") == "state":
             now[event["name"]] = {**now.get(event["name"], {}), **event}
+        elif event.get("type") == "probe" and event["name"] in now:
+            now[event["name"]]["awaiting"] = event["text"]
     return now

@@ -297,10 +297,14 @@ class Daemon:
     def rows(self, names: list[str]) -> list[dict[str, Any]]:
         """`status` rows without usage."""
         supervisor, now_s = self.supervisor, clock.now_s()
-        return [
+        rows = [
             report.process_row(supervisor.processes[name], supervisor.graph, supervisor.processes, now_s)
             for name in names
         ]
+        for row in rows:
+            if row["state"] == "starting":
+                row["awaiting"] = supervisor.effects.watching.seen.get(row["name"])
+        return rows
 
     def status(self, names: list[str], usage: bool) -> dict[str, Any]:
         """The document of `status --json`."""

@@ -15,7 +15,7 @@ from novad.core.secret import without_userinfo
 
 
 def process_row(process: Process, graph: Graph, processes: Mapping[str, Process], now_s: float) -> dict[str, Any]:
-    """One process of `status`, without its usage (`cpu_percent`, `rss_bytes` are None)."""
+    """One process of `status`, without its usage and what its probe awaits."""
     spec, ended = process.spec, process.exit
     unmet = graph.unmet(spec.name, processes) if process.state == "waiting" else []
     retry_s = timer_s(process, "retry")
@@ -35,6 +35,7 @@ def process_row(process: Process, graph: Graph, processes: Mapping[str, Process]
         "ports": {name: port.number for name, port in spec.ports.items()},
         "note": note(process, unmet, now_s),
         "waiting_for": unmet_rows(unmet),
+        "awaiting": None,
         "ready_in_s": process.ready_in_s,
         "retry_in_s": None if retry_s is None else max(retry_s - now_s, 0.0),
         "status_text": process.status_text or None,

@@ -120,6 +120,8 @@ def note(process: Process) -> str:
     waits = [describe_wait(item) for item in process.get("waiting_for") or []]
     if not said and process["state"] == "waiting" and waits:
         said = "after " + ", ".join(waits)
+    if not said and process["state"] == "starting":
+        said = process.get("awaiting") or ""
     if not said and process["state"] in ("backoff", "failed"):
         said = exit_words(process.get("exit_code"), process.get("signal"))
     return "".join(character for character in said if character.isprintable())

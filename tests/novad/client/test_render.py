@@ -23,7 +23,7 @@ from novad.client.render.status import status_details, status_table
 from novad.client.render.svstat import svstat
 from novad.client.render.why import WhyStyle, why_report
 from novad.client.render.words import count_states, duration, parse_duration, size, whereabouts
-from novad.client.startup import Startup
+from novad.client.startup import Startup, brought_up_to_date
 from novad.core.errors import UsageError
 from tests.novad.client.fakes import document, process
 
@@ -247,6 +247,27 @@ def test_the_progress_of_a_start(width: int, colour: bool) -> None:
     )
     assert max(map(visible_length, lines)) <= width
     golden(f"progress-{shape(width, colour)}", lines)
+
+
+def test_a_process_that_ran_before_is_shown_with_its_own_time() -> None:
+    startup = Startup(("db", "api"), {"api": ("db",)}, 100.0)
+    startup.update(process("db", ready_in_s=1.8), 100.0)
+    startup.update(process("api", "starting"), 100.0)
+    assert row_line(startup.rows["db"], 3, 100.0, Paint(False)).split() == ["●", "db", "ready", "1.8s"]
+    startup.update(process("api"), 101.0)
+    assert startup.critical_path() == [("api", 1.0)]
+
+
+def test_what_a_start_waits_for_is_shown_whenever_it_was_said() -> None:
+    startup = Startup(("db",), {}, 100.0)
+    startup.probe("db", "log: no line yet that matches 'up'")
+    startup.update(process("db", "starting"), 100.0)
+    assert row_line(startup.rows["db"], 3, 100.0, Paint(False)).endswith("log: no line yet that matches 'up'")
+    told = {"type": "probe", "name": "db", "text": "tcp 127.0.0.1:80: refused"}
+    assert brought_up_to_date([process("db", "starting")], [told])["db"]["awaiting"] == told["text"]
+    seen_later = Startup(("db",), {}, 100.0)
+    seen_later.update(process("db", "starting", awaiting="tcp 127.0.0.1:80: refused"), 100.0)
+    assert row_line(seen_later.rows["db"], 3, 100.0, Paint(False)).endswith("tcp 127.0.0.1:80: refused")
 
 
 def test_without_a_terminal_a_start_is_told_line_by_line() -> None:
