@@ -74,20 +74,26 @@ def spawn(command: Command) -> int:
 FROM_OUTSIDE = {resource.RLIMIT_NPROC, resource.RLIMIT_AS, resource.RLIMIT_DATA}
 # This one too, and from outside it would be lost: an exec that is under way puts the old one back at its end.
 BY_SHELL = {resource.RLIMIT_STACK}
+# So many descriptors a spawn takes for itself, with some to spare for the disk's thread.
+SPAWN_FDS = 16
 
 
 def _born(command: Command) -> int:
     """The pid. What can only be set from outside is set before the command is executed: until then a shell waits
     for its stdin to end."""
-    is_adjusted = bool(command.nice) or not FROM_OUTSIDE.isdisjoint(command.limits)
+    later = _from_outside(command)
+    inherited = {
+        kind: soft for kind, soft in command.limits.items() if kind not in later and kind not in BY_SHELL
+    }
+    is_adjusted = bool(command.nice or later)
     gate, ours = os.pipe2(os.O_CLOEXEC) if is_adjusted else (subprocess.DEVNULL, -1)
     try:
-        with _soft_limits(command.limits), _under_numbers(_places(command)):
+        with _soft_limits(inherited), _under_numbers(_places(command)):
             child = _popen(command, gate)
         # Only `novad.host.child` reaps; a Popen that thinks its child is running would steal the status.
         child.returncode = 0
         if is_adjusted:
-            _adjust(child.pid, command)
+            _adjust(child.pid, command.nice, later)
     finally:
         if is_adjusted:
             os.close(gate)
@@ -95,17 +101,27 @@ def _born(command: Command) -> int:
     return child.pid
 
 
-def _adjust(pid: int, command: Command) -> None:
+def _from_outside(command: Command) -> dict[int, int]:
+    """The limits that novad itself cannot have for a moment. Descriptors get the lowest free number, so those that
+    were made for this child say how many novad has: with hundreds of children more than a child may have."""
+    later = {kind: soft for kind, soft in command.limits.items() if kind in FROM_OUTSIDE}
+    nofile = command.limits.get(resource.RLIMIT_NOFILE, resource.RLIM_INFINITY)
+    highest = max(command.stdout, command.stderr, *command.pass_fds, *_places(command).values())
+    if nofile != resource.RLIM_INFINITY and nofile <= highest + SPAWN_FDS:
+        later[resource.RLIMIT_NOFILE] = nofile
+    return later
+
+
+def _adjust(pid: int, nice: int, limits: Mapping[int, int]) -> None:
     """Niceness and limits of a child that waits; where they cannot be had it is ended.
 
     Raises `OSError` and `ValueError`.
     """
     try:
-        for kind, soft in command.limits.items():
-            if kind in FROM_OUTSIDE:
-                resource.prlimit(pid, kind, (soft, resource.prlimit(pid, kind)[1]))
-        if command.nice:
-            _set_niceness(pid, command.nice)
+        for kind, soft in limits.items():
+            resource.prlimit(pid, kind, (soft, resource.prlimit(pid, kind)[1]))
+        if nice:
+            _set_niceness(pid, nice)
     except ProcessLookupError:
         # It was killed meanwhile, which is heard of as of every death.
         pass
@@ -222,7 +238,7 @@ def _under_numbers(places: Mapping[int, int]) -> Iterator[None]:
 @contextlib.contextmanager
 def _soft_limits(limits: Mapping[int, int]) -> Iterator[None]:
     """The child is born with these limits; novad has them for the moment of the spawn."""
-    before = {kind: resource.getrlimit(kind) for kind in limits if kind not in FROM_OUTSIDE | BY_SHELL}
+    before = {kind: resource.getrlimit(kind) for kind in limits}
     try:
         for kind, pair in before.items():
             resource.setrlimit(kind, (limits[kind], pair[1]))

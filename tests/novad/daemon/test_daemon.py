@@ -375,6 +375,13 @@ def test_limits_and_nice_hold_from_the_birth_of_the_child(daemon: Any) -> None:
     assert daemon.text("a")[:5] == ["5", "1024", "2097152", "123", "0"]
 
 
+def test_a_child_may_have_fewer_descriptors_than_novad_has_itself(daemon: Any) -> None:
+    script = "ulimit -S -n; exec sleep 600"
+    specs = [daemon.spec(f"a.{number}", *SLEEP) for number in range(1, 9)]
+    daemon.up(*specs, daemon.spec("few", "sh", "-c", script, limits={"nofile": 20}, ready=Probe(log="^20$")))
+    assert len(os.listdir(f"/proc/{daemon.process.pid}/fd")) > 20 + 16
+
+
 def test_a_dependent_that_wants_it_is_restarted_with_what_it_needs(daemon: Any, eventually: Eventually) -> None:
     specs = [
         daemon.spec("db", *SLEEP),
