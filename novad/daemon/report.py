@@ -36,6 +36,7 @@ def process_row(process: Process, graph: Graph, processes: Mapping[str, Process]
         "note": note(process, unmet, now_s),
         "waiting_for": unmet_rows(unmet),
         "awaiting": None,
+        "since_s": now_s - process.since_s,
         "ready_in_s": process.ready_in_s,
         "retry_in_s": None if retry_s is None else max(retry_s - now_s, 0.0),
         "status_text": process.status_text or None,

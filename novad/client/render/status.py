@@ -6,7 +6,6 @@ and the last line says which ones, because a missing column must not look like a
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from novad.client.render.words import (
     size,
 )
 from novad.core.secret import shown_words
+from novad.core.shell import joined
 
 Process = dict[str, Any]
 NOTE_MIN = 14
@@ -225,7 +225,7 @@ def detail_rows(process: Process, more: dict[str, Any] | None) -> list[tuple[str
         ("want", wanted),
         ("note", note(process)),
         ("says", process.get("status_text") or ""),
-        ("command", shlex.join(shown_words(more["argv"])) if more and more.get("argv") else ""),
+        ("command", joined(shown_words(more["argv"])) if more and more.get("argv") else ""),
         ("cwd", (more or {}).get("cwd") or ""),
         ("ports", ", ".join(f"{key} {number}" for key, number in (process.get("ports") or {}).items())),
         ("url", process.get("url") or ""),

@@ -7,8 +7,8 @@ from typing import Any
 
 def svstat(process: dict[str, Any]) -> str:
     """`api: up (pid 4020) 721 seconds`, `api: down 12 seconds, normally up, want up`."""
-    uptime_s = process.get("uptime_s")
-    seconds = 0 if uptime_s is None else int(uptime_s)
+    passed_s = process.get("uptime_s" if process.get("pid") is not None else "since_s")
+    seconds = 0 if passed_s is None else int(passed_s)
     state, want = process["state"], process.get("want")
     if process.get("pid") is None:
         return (

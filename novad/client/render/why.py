@@ -5,7 +5,6 @@ Reads an entry of the `why` reply. A process that novad itself ended is never sh
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +24,7 @@ from novad.client.render.words import (
     signal_number,
 )
 from novad.core.secret import shown_words
+from novad.core.shell import joined
 
 Entry = dict[str, Any]
 LABEL = 11
@@ -155,7 +155,7 @@ def fact_rows(entry: Entry, style: WhyStyle) -> list[tuple[str, str]]:
         rows.append(("awaiting", entry.get("awaiting") or ""))
     if entry["state"] != "waiting":
         rows.append(("waits for", waited_for(entry)))
-    rows.append(("command", shlex.join(shown_words(entry.get("argv") or []))))
+    rows.append(("command", joined(shown_words(entry.get("argv") or []))))
     rows.append(("cwd", tilde(entry.get("cwd") or "", style.home)))
     hurt = entry.get("hurts") or []
     if entry["state"] not in ("ready", "done"):

@@ -11,6 +11,7 @@ from novad.client.compiling import running_cluster, taken_ports
 from novad.client.render.words import plural
 from novad.core.errors import ConfigError
 from novad.core.secret import shown, shown_words, without_userinfo
+from novad.core.shell import joined
 from novad.core.spec import Cluster
 
 
@@ -68,7 +69,7 @@ def show(app: App, name: str) -> int:
 def masked(key: str, value: str, marked: Sequence[str]) -> str:
     """The value of a key of nova.toml without what belongs on nobody's screen."""
     if key in ("command", "ready.exec", "health.exec"):
-        return shlex.join(shown_words(shlex.split(value)))
+        return joined(shown_words(shlex.split(value)))
     return shown(key.removeprefix("env."), value, marked) if key.startswith("env.") else without_userinfo(value)
 
 

@@ -24,7 +24,7 @@ from novad.client.render.lines import LineStyle, format_line, json_line
 from novad.client.render.words import plural
 from novad.client.sift import LEVELS, Sieve, Wanted
 from novad.client.when import stamp_of
-from novad.core.errors import NoSuchService, NotRunning, UsageError
+from novad.core.errors import NoSuchService, NotRunning, NovadError, UsageError
 
 FOLLOW_LINES = 10
 Line = tuple[str, bytes]
@@ -131,16 +131,22 @@ def pattern(text: str | None) -> re.Pattern[bytes] | None:
 
 def stored_lines(choice: Choice, sieves: dict[str, Sieve], offsets: dict[str, int] | None) -> Iterable[Line]:
     """The wanted lines of all files in time order, at most the last `count`."""
-    sources = []
+    sources, is_kept = [], choice.run_number is None
     for name, path in choice.paths.items():
         spans = logfile.stored(path, None if offsets is None else offsets.get(name, 0))
         if choice.run_number is not None:
             spans = logfile.of_run(spans, choice.run_number)
+            is_kept = is_kept or bool(spans)
         if choice.since is not None:
             spans = logfile.since(spans, choice.since)
         if choice.until is not None:
             spans = logfile.until(spans, choice.until)
         sources.append(lines_of(name, spans, sieves[name], choice))
+    if not is_kept:
+        names = ", ".join(choice.paths)
+        raise NovadError(
+            f"no run {choice.run_number} of {names} is kept", "--run 0 is the last one, --run -1 the one before"
+        )
     merged = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=line_stamp)
     return merged if choice.count is None else deque(merged, maxlen=choice.count)
 

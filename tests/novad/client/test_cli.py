@@ -208,6 +208,14 @@ def test_logs_of_one_service_in_a_pipe_are_bare(daemon: FakeDaemon, project: Pat
     assert novad("logs", "api", "--prefix").stdout.endswith('api | {"a": 1}\n')
 
 
+def test_a_run_that_is_not_kept_is_said_to_be_so(daemon: FakeDaemon, project: Path) -> None:
+    daemon.answers["status"] = document(process("api", log=log_of(project, "api", (1, "n", "started, pid 7"))))
+    assert novad("logs", "api", "--run", "0").exit_code == 0
+    done = novad("logs", "api", "--run", "-2")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "no run -2 of api is kept" in done.stderr
+
+
 def test_logs_as_json_lines(daemon: FakeDaemon, project: Path) -> None:
     log = log_of(project, "api", (1, "e", "boom"))
     daemon.answers["status"] = document(process("api", log=log))

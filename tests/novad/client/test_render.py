@@ -374,7 +374,7 @@ def test_states_are_counted_with_the_good_ones_first() -> None:
 
 def test_svstat_prints_the_line_of_daemontools() -> None:
     assert svstat(nova()[0]) == "broker: up (pid 4011) 724 seconds"
-    assert svstat(nova()[7]) == "volume: down 0 seconds"
+    assert svstat({**nova()[7], "since_s": 12.3}) == "volume: down 12 seconds"
     assert (
         svstat(process("x", pid=1, uptime_s=2.5, state="stopping", want="down"))
         == "x: up (pid 1) 2 seconds, stopping"
