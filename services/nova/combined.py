@@ -19,7 +19,9 @@ from nova.broker import server as broker_server
 from nova.running import DrainReport, Running
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("combined_broker_port", 0, "port of the broker inside nova-combined; 0 takes a free one")
+flags.DEFINE_integer(
+    "combined_broker_port", 0, "port of the broker inside nova-combined; 0 takes a free one", least=0
+)
 
 # In the order in which they stop; they start the other way round.
 TIERS = ("api", "scheduler", "compute", "volume", "network", "objectstore")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,13 @@ def parse_string(raw: Any) -> str:
     raise ValueError("expected a string")
 
 
+def parse_name(raw: Any) -> str:
+    """A string that names something, so it is not empty."""
+    if not parse_string(raw).strip():
+        raise ValueError("expected a name")
+    return parse_string(raw)
+
+
 def parse_integer(raw: Any) -> int:
     if isinstance(raw, bool) or not isinstance(raw, (int, str)):
         raise ValueError("expected an integer")
@@ -45,9 +53,21 @@ def parse_float(raw: Any) -> float:
         value = float(raw)
     except ValueError:
         raise ValueError("expected a number") from None
-    if value != value:
+    if not math.isfinite(value):
         raise ValueError("expected a number")
     return value
+
+
+def at_least(parse: Callable[[Any], Any], least: float | None) -> Callable[[Any], Any]:
+    """`parse` for values that are not below `least`; None: for all."""
+
+    def bounded(raw: Any) -> Any:
+        value = parse(raw)
+        if least is not None and value < least:
+            raise ValueError(f"expected {least:g} or more")
+        return value
+
+    return bounded
 
 
 def parse_bool(raw: Any) -> bool:

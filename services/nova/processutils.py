@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("process_pool_size", 4, "programs that the shared pool runs at the same time")
+flags.DEFINE_integer("process_pool_size", 4, "programs that the shared pool runs at the same time", least=1)
 
 # After the end of a program, what is still in its pipes has arrived already, unless others hold them open.
 PIPE_GRACE_S = 0.1

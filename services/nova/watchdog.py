@@ -21,7 +21,9 @@ from nova import exception, flags, green, stacks
 from nova.signals import Signals
 
 FLAGS = flags.FLAGS
-flags.DEFINE_float("hub_limit", 5.0, "seconds that the hub may stand still before its stacks are printed")
+flags.DEFINE_float(
+    "hub_limit", 5.0, "seconds that the hub may stand still before its stacks are printed", least=0.1
+)
 
 PERIOD_S = 1.0
 # How long stacks wait for whoever reads stderr; the rest of them is dropped then, like log lines.

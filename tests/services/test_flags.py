@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,28 @@ def test_an_unknown_key_of_the_own_table_is_an_error_and_of_the_top_level_a_rema
 def test_a_bad_value_names_flag_value_and_source(text: str) -> None:
     with pytest.raises(exception.FlagError, match=r"--a: expected an integer, got .* \(environment NOVA_A\)"):
         values(an_integer("a"), NOVA_A=text)(["x"])
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("--report_interval=0", "expected 0.01 or more"),
+        ("--report_interval=-1", "expected 0.01 or more"),
+        ("--report_interval=inf", "expected a number"),
+        ("--rpc_thread_pool_size=-1", "expected 1 or more"),
+        ("--drain_timeout=-1", "expected 0 or more"),
+        ("--host=", "expected a name"),
+        ("--state_path= ", "expected a name"),
+    ],
+)
+def test_a_value_that_no_service_could_work_with_is_refused(word: str, why: str) -> None:
+    script = "import sys; from nova import flags; flags.FLAGS(['x', *sys.argv[1:]])"
+    services = Path(__file__).parents[2] / "services"
+    ran = subprocess.run(
+        [sys.executable, "-c", script, word], env={"PYTHONPATH": str(services)}, capture_output=True, text=True
+    )
+    name = word.partition("=")[0]
+    assert f"FlagError: {name}: {why}, got " in ran.stderr
 
 
 def test_a_bad_value_of_a_secret_is_not_shown() -> None:

@@ -12,7 +12,7 @@ from nova.db import instances, networks, session
 from nova.db.networks import FloatingIp
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("quota_floating_ips", 10, "elastic addresses that a project may hold")
+flags.DEFINE_integer("quota_floating_ips", 10, "elastic addresses that a project may hold", least=0)
 
 FILTERS = {
     "public-ip": filters.field("publicIp"),

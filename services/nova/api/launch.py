@@ -23,7 +23,7 @@ from nova.db import keypairs, session, tags, tokens
 from nova.db.instances import Instance
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("quota_instances", 100, "instances that a project may have")
+flags.DEFINE_integer("quota_instances", 100, "instances that a project may have", least=0)
 
 MAX_USER_DATA_BYTES = 16 * 1024  # EC2's limit, before base64
 

@@ -17,7 +17,9 @@ from nova.db.session import now
 from nova.db.volumes import Volume
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("quota_gigabytes", 1000, "gigabytes that the volumes of a project may have together")
+flags.DEFINE_integer(
+    "quota_gigabytes", 1000, "gigabytes that the volumes of a project may have together", least=0
+)
 
 MAX_SIZE_GB = 16384  # EC2's limit for a gp2 volume
 

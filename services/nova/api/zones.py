@@ -12,7 +12,7 @@ from nova.db.services import Service
 FLAGS = flags.FLAGS
 flags.DEFINE_string("region", "nova", "name of the only region of the EC2 API")
 flags.DEFINE_string("api_listen", "127.0.0.1", "address on which the EC2 API listens")
-flags.DEFINE_integer("api_listen_port", 8773, "port on which the EC2 API listens")
+flags.DEFINE_integer("api_listen_port", 8773, "port on which the EC2 API listens", least=0)
 
 ZONE_FILTERS = {"zone-name": filters.field("zoneName"), "state": filters.field("zoneState")}
 REGION_FILTERS = {"region-name": filters.field("regionName"), "endpoint": filters.field("regionEndpoint")}

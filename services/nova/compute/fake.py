@@ -17,7 +17,9 @@ from nova import flags, green
 from nova.compute.driver import DriverError, Guest
 
 FLAGS = flags.FLAGS
-flags.DEFINE_float("fake_driver_delay", 0.0, "seconds that each step of the fake hypervisor takes", mutable=True)
+flags.DEFINE_float(
+    "fake_driver_delay", 0.0, "seconds that each step of the fake hypervisor takes", mutable=True, least=0
+)
 flags.DEFINE_list("fake_driver_fail", [], "steps of the fake hypervisor that fail", mutable=True)
 flags.DEFINE_list("fake_driver_hang", [], "steps of the fake hypervisor that never end", mutable=True)
 flags.DEFINE_list("fake_driver_crash", [], "steps of the fake hypervisor that kill the process", mutable=True)

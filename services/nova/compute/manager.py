@@ -29,8 +29,10 @@ log = logging.getLogger(__name__)
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("compute_driver", "fake", ("fake",), "hypervisor that runs the instances")
 flags.DEFINE_string("instances_path", "$state_path/instances", "directory of the instances of all hosts")
-flags.DEFINE_float("network_timeout", 30.0, "seconds without a sign of life of nova-network before a step fails")
-flags.DEFINE_float("build_timeout", 120.0, "seconds for which building an instance is tried again")
+flags.DEFINE_float(
+    "network_timeout", 30.0, "seconds without a sign of life of nova-network before a step fails", least=0.01
+)
+flags.DEFINE_float("build_timeout", 120.0, "seconds for which building an instance is tried again", least=0)
 
 # Who asks again later may have an answer; everything else would fail again.
 _TRANSIENT = (rpc.NoSuchTopic, rpc.RPCTimeout, rpc.LinkClosed, exception.TemporaryError)

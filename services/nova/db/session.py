@@ -32,8 +32,10 @@ from sqlalchemy.sql.functions import FunctionElement
 from nova import exception, flags, green
 
 FLAGS = flags.FLAGS
-flags.DEFINE_float("sql_timeout", 10.0, "seconds to wait for the lock of the database or for a connection")
-flags.DEFINE_integer("sql_pool_size", 10, "connections to the database that are kept open")
+flags.DEFINE_float(
+    "sql_timeout", 10.0, "seconds to wait for the lock of the database or for a connection", least=0
+)
+flags.DEFINE_integer("sql_pool_size", 10, "connections to the database that are kept open", least=1)
 
 SCHEMA_VERSION = 1
 # Packages that define tables; `sync` imports them so that whoever comes first creates all.

@@ -20,7 +20,10 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("fixed_range", "10.0.0.0/24", "network that is made when there is none; empty for none")
 flags.DEFINE_string("floating_range", "172.24.4.0/28", "addresses for AllocateAddress; empty for none")
 flags.DEFINE_float(
-    "address_reap_after", 60.0, "seconds an address stays with an instance that is gone before it is taken back"
+    "address_reap_after",
+    60.0,
+    "seconds an address stays with an instance that is gone before it is taken back",
+    least=0,
 )
 
 

@@ -12,7 +12,7 @@ from nova.objectstore.store import Store
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("objectstore_listen", "127.0.0.1", "address on which the object store listens")
-flags.DEFINE_integer("objectstore_listen_port", 3333, "port on which the object store listens")
+flags.DEFINE_integer("objectstore_listen_port", 3333, "port on which the object store listens", least=0)
 flags.DEFINE_string("objectstore_path", "$state_path/objects", "directory of buckets and objects")
 
 

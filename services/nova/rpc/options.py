@@ -13,10 +13,18 @@ from nova import flags
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_float("rpc_response_timeout", 60.0, "seconds of silence after which a call gives up", mutable=True)
-flags.DEFINE_float("rpc_call_limit", 3600.0, "seconds after which a call ends even if its method still runs")
-flags.DEFINE_float("rpc_heartbeat", 30.0, "seconds; a broker or service silent for twice as long is gone")
-flags.DEFINE_float("rpc_queue_expires", 3600.0, "seconds after which the queue of a vanished host is deleted")
+flags.DEFINE_float(
+    "rpc_response_timeout", 60.0, "seconds of silence after which a call gives up", mutable=True, least=0.01
+)
+flags.DEFINE_float(
+    "rpc_call_limit", 3600.0, "seconds after which a call ends even if its method still runs", least=0.01
+)
+flags.DEFINE_float(
+    "rpc_heartbeat", 30.0, "seconds; a broker or service silent for twice as long is gone", least=0
+)
+flags.DEFINE_float(
+    "rpc_queue_expires", 3600.0, "seconds after which the queue of a vanished host is deleted", least=1
+)
 flags.DEFINE_list(
     "allowed_rpc_exception_modules",
     ["nova.exception", "nova.rpc.errors"],

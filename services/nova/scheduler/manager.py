@@ -25,11 +25,15 @@ log = logging.getLogger(__name__)
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("scheduler_driver", "simple", tuple(driver.CHOICES), "how a host is chosen")
-flags.DEFINE_integer("max_cores", 16, "vcpus that the instances of one host may have together")
-flags.DEFINE_integer("max_gigabytes", 10000, "gigabytes that the volumes of one host may have together")
-flags.DEFINE_integer("scheduler_max_attempts", 3, "hosts that are tried before an instance is in error")
-flags.DEFINE_float("scheduler_retry_after", 2.0, "seconds after which what waits for a host is looked at again")
-flags.DEFINE_float("scheduler_wait_for_host", 15.0, "seconds to wait for a host that is starting or draining")
+flags.DEFINE_integer("max_cores", 16, "vcpus that the instances of one host may have together", least=0)
+flags.DEFINE_integer("max_gigabytes", 10000, "gigabytes that the volumes of one host may have together", least=0)
+flags.DEFINE_integer("scheduler_max_attempts", 3, "hosts that are tried before an instance is in error", least=1)
+flags.DEFINE_float(
+    "scheduler_retry_after", 2.0, "seconds after which what waits for a host is looked at again", least=0
+)
+flags.DEFINE_float(
+    "scheduler_wait_for_host", 15.0, "seconds to wait for a host that is starting or draining", least=0
+)
 
 
 class SchedulerManager(manager.Manager):
