@@ -241,7 +241,9 @@ class Supervisor:
             if new.state == "waiting":
                 self.effects.warm(new.spec)
             self._unsettled.update((name, *self.graph.dependents(name)), self._leaving)
-            self.effects.watching.seen.pop(name, None)
+            if new.state not in ("stopping", "backoff", "failed", "waiting"):
+                # What a probe saw last is why it did not get ready, until the next try.
+                self.effects.watching.seen.pop(name, None)
         if new.incarnation > max(old.incarnation, 1):
             self._take_along(name)
         if _is_worth_a_record(old, new):

@@ -22,11 +22,16 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the caller found out. `beside_python`: where the missing program is, beside novad's own interpreter."""
+    """What the caller found out.
+
+    `virtual_env` and `interpreter` (a path) are those of the process; `beside_python` is where the missing program is,
+    beside novad's own interpreter.
+    """
 
     port_owners: dict[int, str] = field(default_factory=dict)
     port_services: dict[int, tuple[str, str]] = field(default_factory=dict)
     virtual_env: str = ""
+    interpreter: str = ""
     oom_kills: int | None = None
     beside_python: str = ""
 
@@ -52,7 +57,7 @@ def busy_port(match: re.Match[str], entry: Entry, facts: Facts) -> Hint:
 
 
 def no_module(match: re.Match[str], entry: Entry, facts: Facts) -> Hint:
-    interpreter = (entry.get("argv") or ["python"])[0]
+    interpreter = facts.interpreter or (entry.get("argv") or ["python"])[0]
     where = f", VIRTUAL_ENV was {facts.virtual_env}" if facts.virtual_env else ", no VIRTUAL_ENV was set"
     return Hint(
         f"module `{match[1]}` is not installed for the interpreter that ran: {interpreter}{where}",
@@ -63,12 +68,12 @@ def no_module(match: re.Match[str], entry: Entry, facts: Facts) -> Hint:
 def breakpoint_without_terminal(_match: re.Match[str], entry: Entry, _facts: Facts) -> Hint:
     return Hint(
         "it stopped in a breakpoint, and a supervised process has no terminal",
-        f"novad stop {entry['name']}, then run its command in a terminal: novad check --show {entry['name']}",
+        f"novad fg {entry['name']}",
     )
 
 
 def refused(match: re.Match[str], entry: Entry, facts: Facts) -> Hint:
-    for number in (int(text) for text in re.findall(r"\b(\d{2,5})\b", match[0])):
+    for number in [*map(int, re.findall(r"\b(\d{2,5})\b", match[0])), *mentioned_ports(entry)]:
         if number in facts.port_services:
             name, state = facts.port_services[number]
             return Hint(
@@ -78,6 +83,18 @@ def refused(match: re.Match[str], entry: Entry, facts: Facts) -> Hint:
         "nobody listens where it tried to connect; a service it needs may be missing from its `after`",
         f"novad status; novad check --show {entry['name']}",
     )
+
+
+def mentioned_ports(entry: Entry) -> list[int]:
+    """Numbers in the command and, after a colon or the word port, in the last lines.
+
+    A traceback rarely names the port.
+    """
+    exits = entry.get("exits") or [{}]
+    lines = "\n".join(strip_stamp(line) for line in exits[0].get("lines") or [])
+    found = re.findall(r"(?<![\w.])(\d{2,5})(?![\w.])", " ".join(entry.get("argv") or []))
+    found += re.findall(r"(?:port\W{0,3}|[\w\]]:)(\d{2,5})\b", lines)
+    return list(dict.fromkeys(int(text) for text in found if 0 < int(text) < 65536))
 
 
 def permission(match: re.Match[str], entry: Entry, _facts: Facts) -> Hint:

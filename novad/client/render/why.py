@@ -57,7 +57,11 @@ def why_report(entry: Entry, hints: list[Hint], style: WhyStyle) -> list[str]:
     if hints:
         lines.append("")
     for hint in hints:
-        lines.append(f"  {paint('hint', 'cyan')}  {hint.sentence}")
+        sentence = textwrap.wrap(
+            hint.sentence, max(20, style.width - 8), break_long_words=False, break_on_hyphens=False
+        )
+        lines.append(f"  {paint('hint', 'cyan')}  {sentence[0]}")
+        lines += [f"        {text}" for text in sentence[1:]]
         if hint.command:
             lines.append(f"        {paint(hint.command, 'bold')}")
     return lines

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from novad.client.app import App
+from novad.client.compiling import running_cluster
 from novad.client.link import Link
 from novad.client.machine import oom_kills, port_owner
-from novad.client.render.hints import Facts, hints_for
+from novad.client.render.hints import Facts, hints_for, mentioned_ports
 from novad.client.render.why import WhyStyle, is_crash, ok_line, why_report
 from novad.core.errors import UsageError
 from novad.core.secret import shown_words
@@ -68,7 +71,7 @@ def facts_for(entry: dict[str, Any], processes: list[dict[str, Any]], app: App) 
     text = " ".join(exits[0].get("lines") or [])
     owners = {}
     if "ddress already in use" in text or "EADDRINUSE" in text:
-        for number in (own.get("ports") or {}).values():
+        for number in dict.fromkeys([*(own.get("ports") or {}).values(), *mentioned_ports(entry)]):
             owner = port_owner(number)
             if owner:
                 owners[number] = owner
@@ -80,7 +83,16 @@ def facts_for(entry: dict[str, Any], processes: list[dict[str, Any]], app: App) 
     }
     beside = program_beside_python(entry) if exits[0].get("error") else ""
     kills = oom_kills() if exits[0].get("signal") == "SIGKILL" else None
-    return Facts(owners, services, app.environ.get("VIRTUAL_ENV", ""), kills, beside)
+    environ = environment(entry["name"], app) if "No module named" in text else {}
+    interpreter = shutil.which((entry.get("argv") or [""])[0], path=environ.get("PATH")) or ""
+    return Facts(owners, services, environ.get("VIRTUAL_ENV") or "", interpreter, kills, beside)
+
+
+def environment(name: str, app: App) -> Mapping[str, str | None]:
+    """What the process was started with; where no cluster runs any more, what this command has."""
+    cluster = running_cluster(app)
+    spec = next((item for item in cluster.processes if item.name == name), None) if cluster else None
+    return {**cluster.env, **spec.env} if cluster and spec else app.environ
 
 
 def program_beside_python(entry: dict[str, Any]) -> str:

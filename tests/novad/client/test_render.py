@@ -15,7 +15,7 @@ import pytest
 
 from novad.client.feed import Feed
 from novad.client.render.escape import harmless
-from novad.client.render.hints import Facts, hints_for
+from novad.client.render.hints import Facts, hints_for, mentioned_ports
 from novad.client.render.lines import LineStyle, format_line
 from novad.client.render.paint import Paint, clip, visible_length
 from novad.client.render.progress import about, block, plain_line, row_line, status_line, still_waiting, summary
@@ -193,6 +193,30 @@ def test_known_errors_get_the_hint_of_those_who_know_them(lines: list[str], expe
     sentences = [hint.sentence for hint in hints_for(entry, facts)]
     assert any(expected in sentence for sentence in sentences)
     assert all(hint.command for hint in hints_for(entry, facts))
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [(["serve", "--port", "8774"], "OSError: [Errno 98] Address already in use"),
+     (["serve"], "OSError: [Errno 98] Address already in use: ('127.0.0.1', 8774)"),
+     (["sh", "-c", "serve 127.0.0.1:8774"], "bind: address already in use")],
+)  # fmt: skip
+def test_who_holds_a_port_is_told_wherever_its_number_stands(argv: list[str], line: str) -> None:
+    entry = crashed() | {"argv": argv}
+    entry["exits"][0]["lines"] = ['  File "a.py", line 1307, in bind', line]
+    facts = Facts(
+        {number: "pid 7 (python)" for number in [8774] if number in mentioned_ports(entry) or "8774" in line}
+    )
+    assert hints_for(entry, facts)[0].sentence.startswith("port 8774 is held by pid 7 (python)")
+
+
+def test_a_refused_connection_is_that_of_the_service_whose_port_the_command_names() -> None:
+    entry = crashed() | {"argv": ["worker", "--broker", "amqp://guest@127.0.0.1:5672/"]}
+    entry["exits"][0]["lines"] = ["ConnectionRefusedError: [Errno 111] Connection refused"]
+    hint = hints_for(entry, Facts({}, {5672: ("broker", "failed")}))[0]
+    assert (hint.sentence, hint.command) == (
+        "nobody answered on port 5672: that is `broker`, which is failed", "novad why broker",
+    )  # fmt: skip
 
 
 def test_the_line_number_of_a_long_path_is_seen_at_any_width() -> None:
