@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from novad.host.journal import Journal
 KEPT = 10
 # So many equal deaths in a row are one repeating crash.
 ALIKE = 3
+NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,15 @@ class PastExit:
     pid: int | None
     at: float
     log_position: list[int]
+
+    def last_lines(self, path: str, count: int) -> list[str]:
+        """What it wrote last into its log; who did not start wrote nothing, and what stands there is another's."""
+        return [] if self.ended.error else log_tail.last_lines(path, self.log_position, count)
+
+    @property
+    def kind(self) -> tuple[int | None, int | None, str]:
+        """What is equal in equal ends. A number in an error is a pid or an age."""
+        return self.ended.code, self.ended.signal, NUMBER.sub("", self.ended.error)
 
 
 class History:
@@ -54,11 +65,11 @@ class History:
         `path` is the log of `name`.
         """
         last = self.of(name)[:ALIKE]
-        ends = {(past.ended.code, past.ended.signal) for past in last}
+        ends = {past.kind for past in last}
         if len(last) < ALIKE or len(ends) > 1 or any(past.ended.asked or past.ended.is_clean for past in last):
             return None
         self._journal.settle()
-        lines = {tuple(log_tail.last_lines(path, past.log_position, 1)) for past in last}
+        lines = {tuple(past.last_lines(path, 1)) for past in last}
         if len(lines) > 1:
             return None
         line = next(iter(lines))

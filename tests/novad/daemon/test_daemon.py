@@ -176,6 +176,28 @@ def test_a_limit_above_the_hard_one_is_said_and_ends_nobody(daemon: Any) -> None
     assert len(daemon.live()) == 1
 
 
+def test_who_did_not_start_is_told_apart_from_who_ran_before(daemon: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        daemon.start()
+        client = daemon.client()
+        fields = {"ports": {"http": Port(port)}, "backoff": Backoff(0.01, 0.02)}
+        first = daemon.spec("a", "sh", "-c", "echo from the first run >&2; exec sleep 600")
+        client.ask("up", cluster=to_json(daemon.cluster(first)))
+        client.ask("wait", **{"for": "ready"})
+        changed = replace(first, **fields, argv=("sleep", "600"))
+        with pytest.raises(Refused, match="did not get ready"):
+            client.ask("reload", cluster=to_json(daemon.cluster(changed)), dry_run=False)
+        client.ask("stop")
+        client.ask("reload", cluster=to_json(daemon.cluster(changed)), dry_run=False)
+        client.ask("start", names=["a"])
+        assert client.ask("wait", **{"for": "ready"})["met"] is False
+        [why] = client.ask("why", names=["a"])["processes"]
+    assert [item["lines"] for item in why["exits"][:5]] == [[]] * 5
+    assert why["repeating"].startswith(f"port {port} (http) is taken by pid {os.getpid()}")
+    assert "from the first run" not in why["repeating"]
+
+
 def test_a_change_that_needs_no_restart_lets_who_has_failed_try_again(daemon: Any) -> None:
     daemon.start()
     client = daemon.client()
