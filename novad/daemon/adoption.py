@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from novad.core.errors import WireError
@@ -17,11 +16,10 @@ from novad.core.process import Process
 from novad.core.record import Found, Identity, Record, restore
 from novad.core.spec import Cluster, ProcessSpec, cluster_from_json
 from novad.daemon.supervisor import Supervisor
+from novad.daemon.upgrade import Handover
 from novad.host import clock, proc
 from novad.host.child import MARK
 from novad.host.record import Records, identify, is_same
-
-Partials = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +31,8 @@ class Marked:
     incarnation: int
 
 
-def resume(supervisor: Supervisor, records: Records, partials: Partials) -> None:
-    """Load the cluster that was running here in this boot, if one was, and take over what is left of it.
-
-    `partials` are unfinished lines by process and stream.
-    """
+def resume(supervisor: Supervisor, records: Records, handover: Handover) -> None:
+    """Load the cluster that was running here in this boot, if one was, and take over what is left of it."""
     cluster = _cluster(records)
     if cluster is None:
         records.clear_old()
@@ -48,7 +43,7 @@ def resume(supervisor: Supervisor, records: Records, partials: Partials) -> None
     supervisor.history.read_back()
     for spec in cluster.processes:
         mine = [item for item in marked if item.name == spec.name]
-        _resume_process(supervisor, spec, written.get(spec.name), mine, partials.get(spec.name, {}))
+        _resume_process(supervisor, spec, written.get(spec.name), mine, handover)
     names = {spec.name for spec in cluster.processes}
     _kill([item.pid for item in marked if item.name not in names])
     supervisor.effects.children.reap_orphans()
@@ -81,7 +76,7 @@ def _resume_process(
     spec: ProcessSpec,
     item: Record | None,
     marked: list[Marked],
-    partials: Mapping[str, str],
+    handover: Handover,
 ) -> None:
     effects = supervisor.effects
     newest = max((other.incarnation for other in marked), default=0)
@@ -94,7 +89,7 @@ def _resume_process(
     child = None
     if identity is not None and is_same(identity, mark, MARK):
         try:
-            child = effects.adopt(spec.name, item.incarnation, identity, partials)
+            child = effects.adopt(spec.name, item.incarnation, identity, handover)
         except ProcessLookupError:
             pass
     leader = child.pid if child else None

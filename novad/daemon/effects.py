@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,6 +34,7 @@ from novad.core.process import Process
 from novad.core.record import Identity
 from novad.core.spec import Cluster, ProcessSpec
 from novad.daemon.birth import Birth, Wiring
+from novad.daemon.upgrade import Handover
 from novad.daemon.watching import Reports, Watching
 from novad.host import proc
 from novad.host.child import Child, Hooks
@@ -264,7 +264,7 @@ class Effects:
         if identity is not None:
             self.identities[child.name] = identity
 
-    def adopt(self, name: str, incarnation: int, identity: Identity, partials: Mapping[str, str]) -> Child:
+    def adopt(self, name: str, incarnation: int, identity: Identity, handover: Handover) -> Child:
         """Take over a child of an earlier novad, and its output with the lines that have begun.
 
         Raises `ProcessLookupError`.
@@ -273,7 +273,9 @@ class Effects:
         child = self.children.adopt(name, incarnation, identity.pid, mark)
         self._live[name] = child
         self._identify(child, identity.pipes)
-        output = self.outputs[name]
+        output, partials = self.outputs[name], handover.partials.get(name, {})
+        if name in handover.terminals:
+            output.attach_terminal(handover.terminals[name], partials.get("o", "").encode("latin-1"))
         for letter, number in (("o", 1), ("e", 2)):
             fd = _open_pipe(identity, number)
             if fd is not None:

@@ -15,7 +15,7 @@ from novad.core.messages import Event, Restart, Start, Stop
 from novad.core.place import Place
 from novad.core.process import ALIVE, Process
 from novad.core.spec import Cluster
-from novad.daemon import adoption, harm, log_tail, report, told, upgrade, verbs
+from novad.daemon import adoption, harm, report, told, upgrade, verbs
 from novad.daemon.audience import Audience
 from novad.daemon.birth import Wiring
 from novad.daemon.changes import Changes
@@ -189,11 +189,11 @@ class Daemon:
         """
         harm.end(self, list(self.harms))
         self.journal.write("upgrade", pid=os.getpid(), version=__version__)
-        upgrade.write_handover(self._place.run_dir, self.supervisor.effects.outputs)
+        handover = upgrade.write_handover(self._place.run_dir, self.supervisor.effects.outputs)
         self._control.close()
         self.disk.drain(upgrade.CHECK_S)
         try:
-            upgrade.exec_again(self._place, self._lock_fd, self._soft_nofile)
+            upgrade.exec_again(self._place, self._lock_fd, self._soft_nofile, handover)
         finally:
             self._control = self._listen()
 
@@ -365,7 +365,7 @@ class Daemon:
 
     def _exit_row(self, name: str, past: PastExit) -> dict[str, Any]:
         path = self.supervisor.processes[name].spec.log.path
-        lines = log_tail.last_lines(path, past.log_position, WHY_LINES)
+        lines = past.last_lines(path, WHY_LINES)
         signalled = past.ended.signal is not None and (
             self.signalled.get((name, past.ended.incarnation)) == past.ended.signal
         )

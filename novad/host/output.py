@@ -92,10 +92,19 @@ class Output:
         """
         read_fd, child_fd = os.openpty()
         fcntl.ioctl(child_fd, termios.TIOCSWINSZ, struct.pack("HHHH", *TERMINAL_SIZE, 0, 0))
-        os.set_inheritable(read_fd, False)
-        self._streams.append(Stream(self, "o", read_fd, is_terminal=True))
-        os.set_blocking(read_fd, False)
+        self.attach_terminal(read_fd)
         return child_fd
+
+    def attach_terminal(self, read_fd: int, partial: bytes = b"") -> None:
+        """As `attach`, for our end of a terminal."""
+        os.set_inheritable(read_fd, False)
+        os.set_blocking(read_fd, False)
+        self._streams.append(Stream(self, "o", read_fd, partial=partial, is_terminal=True))
+
+    @property
+    def terminal_fd(self) -> int | None:
+        """Our end of the child's terminal, which nobody can open anew."""
+        return next((stream.fd for stream in self._streams if stream.is_terminal), None)
 
     def attach(self, letter: str, read_fd: int, partial: bytes = b"") -> None:
         """Read `read_fd`, which this object owns from now on, after the beginning of a line that is known."""
@@ -239,11 +248,11 @@ class Stream:
     def __init__(
         self, output: Output, letter: str, fd: int, *, partial: bytes = b"", is_terminal: bool = False
     ) -> None:
-        self._is_terminal = is_terminal
+        self.is_terminal = is_terminal
         self._output = output
         self.letter = letter
         self._mark = f" {letter} ".encode()
-        self._fd = fd
+        self.fd = fd
         self._partial = partial
         self._partial_since_s = clock.now_s()
         self._timer = Timer(PARTIAL_S, self._time_out) if partial else None
@@ -262,12 +271,12 @@ class Stream:
     def resume(self) -> None:
         """There is room again."""
         if self._watcher is None and not self._is_at_end:
-            self._watcher = Watcher(self._fd, self._readable)
+            self._watcher = Watcher(self.fd, self._readable)
 
     def _read(self) -> bool:
         """One read; False when there is nothing more for now."""
         try:
-            data = os.read(self._fd, READ_BYTES)
+            data = os.read(self.fd, READ_BYTES)
         except BlockingIOError:
             return False
         except OSError:
@@ -284,7 +293,7 @@ class Stream:
         return len(data) == READ_BYTES
 
     def _take(self, data: bytes) -> None:
-        if self._is_terminal:
+        if self.is_terminal:
             # A terminal ends its lines this way.
             data = data.replace(b"\r\n", b"\n")
         end = data.rfind(b"\n")
@@ -359,4 +368,4 @@ class Stream:
         self._flush_partial()
         self._is_at_end = True
         self._unwatch()
-        os.close(self._fd)
+        os.close(self.fd)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from novad.core.spec import Backoff, Probe, Stop, to_json
+from novad.core.spec import Backoff, Log, Probe, Stop, to_json
 from novad.host import proc
 
 SLEEP = ("sleep", "600")
@@ -63,7 +63,8 @@ def test_an_adopted_child_that_dies_is_replaced_and_its_exit_code_known(
         assert why["exits"][0]["exit_code"] == 42
     else:
         assert why["exits"][0]["exit_code"] is None
-    assert len(set(daemon.live().values())) == 1
+    # The kernel shows no environment until the exec is over.
+    eventually(lambda: len(set(daemon.live().values())) == 1)
 
 
 def test_the_output_of_an_adopted_child_is_unbroken(daemon: Any, eventually: Eventually) -> None:
@@ -281,6 +282,24 @@ def test_an_upgrade_restarts_no_child_and_loses_no_line(daemon: Any, eventually:
     lines = daemon.text("a")[:-1]
     assert lines == [f"line {number}" for number in range(len(lines))]
     assert len(lines) > 100
+
+
+def test_an_upgrade_takes_no_terminal_away(daemon: Any, eventually: Eventually) -> None:
+    script = "i=0; while :; do printf 'line '; sleep 0.001; echo $i; i=$((i+1)); done"
+    log = Log(f"{daemon.place.log_dir}/a.log", pty=True)
+    client = daemon.up(daemon.spec("a", "sh", "-c", script, log=log))
+    pid = rows(client)["a"]["pid"]
+    for _ in range(3):
+        client.ask("upgrade")
+        client = eventually(lambda: reconnect(daemon))
+    seen = len(daemon.text("a"))
+    eventually(lambda: len(daemon.text("a")) > seen + 20)
+    assert rows(client)["a"]["pid"] == pid
+    client.ask("stop")
+    lines = daemon.text("a")[:-1]
+    assert lines == [f"line {number}" for number in range(len(lines))]
+    client.ask("start", names=["a"])
+    eventually(lambda: rows(client)["a"]["state"] == "ready")
 
 
 def reconnect(daemon: Any) -> Any:
