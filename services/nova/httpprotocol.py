@@ -133,6 +133,7 @@ def end_softly(connection: list[Any]) -> None:
     A request that is on its way has begun: its first bytes are here, or the connection is so young that they may
     come any moment.
     """
+    is_idle = is_kept_idle(connection)
     was, connection[2] = connection[2], CLOSE
     protocol = connection[3] if len(connection) > 3 else None
     if protocol is not None:
@@ -140,10 +141,18 @@ def end_softly(connection: list[Any]) -> None:
     if was != IDLE:
         if protocol is not None:
             protocol.close_connection = True
-    elif protocol is not None and protocol.has_served and not _has_bytes(connection[1]):
+    elif is_idle:
         cut(connection[1])
     else:
         green.spawn_after(FIRST_BYTES_S, _cut_if_silent, connection)
+
+
+def is_kept_idle(connection: list[Any]) -> bool:
+    """Whether it has had its answers, and has asked for nothing since."""
+    protocol = connection[3] if len(connection) > 3 else None
+    return (
+        protocol is not None and connection[2] == IDLE and protocol.has_served and not _has_bytes(connection[1])
+    )
 
 
 def _cut_if_silent(connection: list[Any]) -> None:

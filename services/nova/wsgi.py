@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nova import green
-from nova.httpprotocol import IDLE, Limits, Protocol, end_softly
+from nova.httpprotocol import IDLE, Limits, Protocol, cut, end_softly, is_kept_idle
 from nova.inflight import Call
 from nova.webapp import Application, Guard, Health, Middleware, Router, StartResponse, WSGIApp, is_here
 
@@ -152,10 +152,19 @@ class Server:
             self._adopt(green.GreenSocket(raw), address)
 
     def _adopt(self, sock: Any, address: Any) -> None:
+        if not self._pool.free():
+            self._make_room()
         number = next(self._numbers)
         sock.settimeout(self.limits.stall_s)
         self._connections[number] = connection = [address or ("unix", 0), sock, IDLE]
         self._pool.spawn(self._wsgi.process_request, connection).link(self._forget, number)
+
+    def _make_room(self) -> None:
+        """Close the oldest connection that is kept open for nothing but a next request, if there is one."""
+        for connection in self._connections.values():
+            if is_kept_idle(connection):
+                cut(connection[1])
+                return
 
     def _forget(self, thread: Any, number: int) -> None:
         connection = self._connections.pop(number)

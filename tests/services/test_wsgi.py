@@ -207,6 +207,19 @@ def test_a_head_that_comes_too_slowly_is_cut_off(serve: Serve) -> None:
     assert 0.1 < time.monotonic() - began_s < 2
 
 
+def test_idle_connections_make_room_where_every_place_is_taken(serve: Serve, app: App) -> None:
+    server = serve(limits=wsgi.Limits(threads=3, idle_s=60))
+    busy = Client(server.port).get("/gate")
+    app.began.wait()
+    idle = [Client(server.port).get(), Client(server.port).get()]
+    assert [client.response()[0] for client in idle] == [200, 200]
+    for _ in range(4):
+        assert Client(server.port).get().response()[0] == 200
+    assert [client.rest() for client in idle] == [b"", b""]
+    app.gate.send(None)
+    assert busy.response()[0] == 200
+
+
 @pytest.mark.parametrize(
     "head",
     [
