@@ -81,7 +81,11 @@ def _keys(item: dict[str, Any]) -> dict[str, Any]:
     stop |= {"timeout": str(item["stop_grace_period"])} if "stop_grace_period" in item else {}
     keys |= {"stop": stop} if stop else {}
     replicas = item.get("scale") or (item.get("deploy") or {}).get("replicas")
-    keys |= {"replicas": int(replicas)} if replicas and int(replicas) > 1 else {}
+    if replicas and int(replicas) > 1:
+        # Two of them cannot listen on one port of this host.
+        keys |= {"replicas": int(replicas)} | (
+            {"ports": {name: f"{n}+" for name, n in ports.items()}} if ports else {}
+        )
     return keys | ({"autostart": False} if item.get("profiles") else {})
 
 

@@ -46,6 +46,9 @@ def _keys(item: dict[str, Any]) -> dict[str, Any]:
     availability = item.get("availability") or {}
     keys |= {"restart": RESTART.get(str(availability["restart"]), "no")} if availability.get("restart") else {}
     keys |= {"give_up_after": int(availability["max_restarts"]) + 1} if availability.get("max_restarts") else {}
+    if availability.get("backoff_seconds"):
+        # There every pause is as long as the first.
+        keys |= {"backoff": dict.fromkeys(("min", "max"), f"{availability['backoff_seconds']}s")}
     keys |= {"replicas": int(item["replicas"])} if int(item.get("replicas") or 1) > 1 else {}
     keys |= {"autostart": False} if item.get("disabled") else {}
     keys |= {"pty": True} if item.get("is_tty") else {}

@@ -38,7 +38,7 @@ def read(text: str) -> Carried:
             remarks += [
                 f"{name}: {option} = {options[option]}" for option in options if option not in CARRIED | SILENT
             ]
-        elif kind in ("fcgi-program", "eventlistener", "include"):
+        elif kind in ("fcgi-program", "eventlistener", "include") or section == "group:all":
             remarks.append(f"[{section}]")
     return Carried("supervisord.conf", tuple(services), remarks=tuple(remarks))
 
@@ -48,7 +48,7 @@ def _groups(parser: configparser.RawConfigParser) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for section in parser.sections():
         kind, _, name = section.partition(":")
-        if kind == "group":
+        if kind == "group" and name != "all":
             for program in parser.get(section, "programs", fallback="").split(","):
                 found.setdefault(program.strip(), []).append(service_name(name))
     return found

@@ -115,6 +115,7 @@ processes:
     availability:
       restart: "on_failure"
       max_restarts: 4
+      backoff_seconds: 2
     shutdown:
       signal: 2
       timeout_seconds: 3
@@ -184,6 +185,19 @@ def test_of_a_compose_file_what_runs_on_a_host_is_carried() -> None:
     )  # fmt: skip
 
 
+def test_replicas_of_compose_get_ports_of_their_own() -> None:
+    text = (
+        "services:\n  web:\n    build: .\n    command: ./web\n    ports: ['8000:80']\n    deploy: {replicas: 2}\n"
+    )
+    assert services(compose.read(text))["web"] == {"command": "./web", "ports": {"http": "8000+"}, "replicas": 2}
+
+
+def test_a_group_of_supervisor_that_is_called_as_everything_is_left_out() -> None:
+    carried = supervisor.read("[program:web]\ncommand=web\n[group:all]\nprograms=web\n")
+    assert "groups" not in services(carried)["web"]
+    assert carried.remarks == ("[group:all]",)
+
+
 def test_process_composes_processes_are_carried() -> None:
     carried = process_compose.read(PROCESS_COMPOSE)
     assert carried.env == {"ALL": "yes"}
@@ -192,6 +206,7 @@ def test_process_composes_processes_are_carried() -> None:
         "web": {
             "command": "python -m http.server 8080", "cwd": "/tmp", "after": ["db:ready"],
             "ready": {"http": "http://127.0.0.1:8080/health"}, "restart": "on-failure", "give_up_after": 5,
+            "backoff": {"min": "2s", "max": "2s"},
             "stop": {"signal": "INT", "timeout": "3s"},
         },
         "off": {"command": "true", "autostart": False, "groups": ["tools"]},
