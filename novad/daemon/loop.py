@@ -304,6 +304,8 @@ class Daemon:
         for row in rows:
             if row["state"] == "starting":
                 row["awaiting"] = supervisor.effects.watching.seen.get(row["name"])
+            if row["pid"] is not None and proc.is_paused(row["pid"]):
+                row["note"] = f"paused, {row['note']}" if row["note"] else "paused"
         return rows
 
     def status(self, names: list[str], usage: bool) -> dict[str, Any]:

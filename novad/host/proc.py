@@ -60,6 +60,12 @@ def is_alive(pid: int) -> bool:
     return found is not None and found.state not in "ZX"
 
 
+def is_paused(pid: int) -> bool:
+    """Whether a signal has stopped it; nobody is told of that, and whoever sent it need not have been novad."""
+    found = stat(pid)
+    return found is not None and found.state == "T"
+
+
 def is_same(pid: int, started: int) -> bool:
     """Whether `pid` is still the process that was started then."""
     found = stat(pid)

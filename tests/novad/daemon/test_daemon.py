@@ -494,6 +494,17 @@ def test_reload_restarts_only_what_changed(daemon: Any, eventually: Eventually) 
     assert len(daemon.live()) == 3
 
 
+def test_a_process_that_a_signal_has_stopped_is_paused_until_it_goes_on(
+    daemon: Any, eventually: Eventually
+) -> None:
+    client = daemon.up(daemon.spec("a", *SLEEP))
+    client.ask("signal", names=["a"], signal="STOP")
+    eventually(lambda: row(client, "a")["note"] == "paused")
+    assert row(client, "a")["state"] in ("starting", "ready")
+    client.ask("signal", names=["a"], signal="CONT")
+    eventually(lambda: row(client, "a")["note"] is None)
+
+
 def test_a_reload_whose_services_do_not_get_ready_is_taken_back(daemon: Any, eventually: Eventually) -> None:
     client = daemon.up(daemon.spec("a", *SLEEP), daemon.spec("b", *SLEEP), daemon.spec("c", *SLEEP))
     bad = daemon.cluster(daemon.spec("a", "sleep", "601"), daemon.spec("b", "false"), daemon.spec("d", *SLEEP))
