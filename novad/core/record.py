@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from novad.core.machine import SWEEP_S
 from novad.core.messages import CheckHealth, Terminate, Watch
-from novad.core.process import ALIVE, Process, State, Want, arm, enter
+from novad.core.process import ALIVE, Foreground, Process, State, Want, arm, enter
 from novad.core.spec import ProcessSpec
 from novad.core.stopping import Step
 
@@ -31,7 +31,7 @@ class Identity:
 @dataclass(frozen=True, slots=True)
 class Record:
     """One process as written down. `spawned_s` is on the steady clock, which one boot's daemons share, and which nobody
-    sets; `identity` is None without a child."""
+    sets; `identity` is None without a child, `seat` where that is not on a terminal."""
 
     name: str
     want: Want
@@ -43,13 +43,16 @@ class Record:
     ready_in_s: float | None
     spawned_s: float
     identity: Identity | None
+    seat: Foreground | None = None
 
 
 def record(process: Process, identity: Identity | None) -> Record:
     """What there is to write of `process`."""
+    is_alive = process.state in ALIVE
     return Record(
         process.spec.name, process.want, process.state, process.incarnation, process.failures, process.restarts,
-        process.cause, process.ready_in_s, process.spawned_s, identity if process.state in ALIVE else None,
+        process.cause, process.ready_in_s, process.spawned_s, identity if is_alive else None,
+        process.seat if is_alive else None,
     )  # fmt: skip
 
 
@@ -61,12 +64,12 @@ def from_json(data: Any) -> Record | None:
     """The record, or None where the data is not one: a torn or foreign file is as good as none."""
     if not isinstance(data, dict) or set(data) != {field.name for field in fields(Record)}:
         return None
-    identity = data["identity"]
+    identity, seat = data["identity"], data["seat"]
     if data["state"] not in get_args(State) or data["want"] not in get_args(Want):
         return None
     try:
         known = None if identity is None else Identity(**{**identity, "pipes": tuple(identity["pipes"])})
-        return Record(**{**data, "identity": known})
+        return Record(**{**data, "identity": known, "seat": None if seat is None else Foreground(**seat)})
     except (TypeError, KeyError):
         return None
 
@@ -94,7 +97,12 @@ def restore(spec: ProcessSpec, item: Record, found: Found, now_s: float) -> Step
         since_s=now_s, spawned_s=min(item.spawned_s, now_s), ready_in_s=item.ready_in_s,
     )  # fmt: skip
     if found.pid is not None:
-        return _adopt(replace(process, pid=found.pid, adopted=not found.is_ours), item, now_s)
+        process = replace(process, pid=found.pid, adopted=not found.is_ours, seat=item.seat)
+        return _adopt(process, item, now_s)
+    if item.seat is not None:
+        # The child on the terminal is gone, and what it was there for with it.
+        item = replace(item, want=item.seat.want_after)
+        process = replace(process, want=item.want)
     if found.leftovers:
         process = replace(enter(process, "stopping", now_s, "its leader died"), purpose="sweep")
         return arm(process, kill=now_s + SWEEP_S), (Terminate(item.incarnation, spec.stop.signal),)
@@ -117,14 +125,14 @@ def _adopt(process: Process, item: Record, now_s: float) -> Step:
         process = enter(process, "ready", now_s, item.cause)
         reset_s = spec.backoff.reset_after_s
         process = arm(process, settled=now_s + reset_s if process.failures else None)
-        return process, (CheckHealth(incarnation),) if spec.health else ()
+        return process, (CheckHealth(incarnation),) if spec.health and process.seat is None else ()
     process = enter(process, "starting", now_s, item.cause)
     if spec.ready is None or only_said(spec):
         # Nobody heard it say that it was ready; that it lives is all that can be known.
         return arm(process, alive=None if spec.oneshot else now_s + spec.start_s), ()
     # Of several kinds, those that are announced may have been; those that are asked for are asked again.
     asked = replace(spec.ready, notify=False, notify_fd=None, log=None)
-    process = arm(process, unready=now_s + spec.ready_timeout_s)
+    process = arm(process, unready=None if process.seat else now_s + spec.ready_timeout_s)
     return process, (Watch(incarnation, asked),)
 
 

@@ -183,17 +183,37 @@ def test_down_ends_it_too_and_nothing_is_left(two: Project, tmp_path: Path) -> N
     assert marked_processes(tmp_path) == []
 
 
-def test_a_daemon_that_is_killed_leaves_it_alone_and_another_supervises_it_afterwards(two: Project) -> None:
+@pytest.mark.parametrize("way", ["killed", "upgraded"])
+def test_the_daemon_that_follows_leaves_it_alone_and_supervises_it_afterwards(two: Project, way: str) -> None:
     fg = two.terminal("fg", "api")
     fg.expect("serving as api")
     two.until(lambda: is_on_terminal(two, "api"))
     pid = row(two, "api")["pid"]
-    status = json.loads(two.novad("status", "--json").stdout)
-    os.kill(status["daemon"]["pid"], signal.SIGKILL)
-    assert two.until(lambda: row(two, "api"))["pid"] == pid
+    if way == "killed":
+        status = json.loads(two.novad("status", "--json").stdout)
+        os.kill(status["daemon"]["pid"], signal.SIGKILL)
+    else:
+        assert two.novad("upgrade").returncode == 0
+    assert two.until(lambda: is_on_terminal(two, "api"))
+    assert row(two, "api")["pid"] == pid
+    assert "is on" in two.novad("fg", "api").stderr
     fg.sendintr()
     fg.expect("supervised again")
     two.until(lambda: row(two, "api")["state"] == "ready" and row(two, "api")["pid"] != pid)
+    assert row(two, "api")["note"] is None
+
+
+def test_what_was_down_before_is_down_afterwards_also_for_another_daemon(script: Project) -> None:
+    fg = script.terminal("fg", "app")
+    fg.expect(r"who\? ")
+    script.until(lambda: is_on_terminal(script, "app"))
+    status = json.loads(script.novad("status", "--json").stdout)
+    os.kill(status["daemon"]["pid"], signal.SIGKILL)
+    script.until(lambda: is_on_terminal(script, "app"))
+    fg.sendline("world")
+    fg.expect("bye world")
+    fg.expect(pexpect.EOF)
+    script.until(lambda: row(script, "app")["state"] == "stopped")
 
 
 def test_a_service_is_on_one_terminal_at_a_time(two: Project) -> None:
