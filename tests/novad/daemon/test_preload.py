@@ -255,7 +255,8 @@ def test_what_a_service_leaves_behind_is_found_and_ended(cluster: Preloading, ev
     )
     client = cluster.up(cluster.spec("a", "svc", stop=Stop("TERM", 2.0)))
     pid = pid_of(client, eventually)
-    mark = proc.mark(pid, "NOVAD_ID")
+    # While it executes it has no environment (proc(5)).
+    mark = eventually(lambda: proc.mark(pid, "NOVAD_ID"))
     eventually(lambda: list(cluster.daemon.live().values()).count(mark) == 2)
     assert client.ask("stop", names=["a"])["survivors"] == []
     assert mark not in cluster.daemon.live().values()
