@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import socket
 import struct
 import subprocess
@@ -210,7 +211,7 @@ class Victims:
         self._processes: list[subprocess.Popen] = []
 
     def start(self, host: str = "h1", *flags: str) -> subprocess.Popen:
-        """Returns when it consumes."""
+        """Returns when it consumes; or when it has died, before it could say so, of what it consumed."""
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -228,7 +229,7 @@ class Victims:
         )
         self._processes.append(process)
         assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
+        assert process.stdout.readline() == b"ready\n" or process.wait(PATIENCE_S) == -signal.SIGKILL
         return process
 
     def log(self) -> list[str]:

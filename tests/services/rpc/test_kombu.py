@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 RUN = "from nova import green; green.patch(); import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 
-def test_every_promise_about_calls_holds_on_kombu_as_well() -> None:
+@pytest.mark.parametrize("promises", ["calls", "outages", "blocked"])
+def test_every_promise_holds_on_kombu_as_well(promises: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", RUN, "-q", "-p", "no:cacheprovider", "tests/services/rpc/test_calls.py"],
+        [sys.executable, "-c", RUN, "-q", "-p", "no:cacheprovider", f"tests/services/rpc/test_{promises}.py"],
         cwd=ROOT,
         env={
             **os.environ,
@@ -24,7 +27,7 @@ def test_every_promise_about_calls_holds_on_kombu_as_well() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=300,
     )
     assert ran.returncode == 0, ran.stdout[-8000:]
     assert " passed" in ran.stdout
