@@ -117,6 +117,8 @@ def state_cell(process: Process) -> str:
 def note(process: Process) -> str:
     """What a person asks next about this state: what it waits for, why it ended, when it tries again."""
     said = process.get("note") or ""
+    if shown_state(process) == "paused":
+        said = said.removeprefix("paused").removeprefix(", ")
     waits = [describe_wait(item) for item in process.get("waiting_for") or []]
     if not said and process["state"] == "waiting" and waits:
         said = "after " + ", ".join(waits)
