@@ -140,7 +140,7 @@ def tell(error: NovadError, app: App) -> None:
     paint = app.terminal.err_paint
     render = getattr(error, "render", None)
     if callable(render):
-        app.terminal.err(render(color=paint.on))
+        app.terminal.err(render(color=paint.on, width=app.terminal.width()))
     else:
         app.terminal.err(f"{paint('error:', 'red bold')} {error.message}")
     if error.hint:

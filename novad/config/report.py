@@ -20,6 +20,8 @@ from novad.config.source import Source, Span
 from novad.core.errors import ConfigError
 
 MAX_LINE = 100  # columns of a quoted line; a longer one is cut around the fault
+MIN_LINE = 20
+CUT = "..."
 
 RED, BLUE, BOLD, RESET = "\x1b[1;31m", "\x1b[1;34m", "\x1b[1m", "\x1b[0m"
 
@@ -51,18 +53,18 @@ class ConfigFaults(ConfigError):
         self.faults = tuple(faults)
         super().__init__(render(self.faults), "novad check --explain KEY describes a key")
 
-    def render(self, *, color: bool = False, short: bool = False) -> str:
-        """The report for a terminal; `short` gives one `file:line:column: error: text` line a fault."""
-        return render(self.faults, color=color, short=short)
+    def render(self, *, color: bool = False, short: bool = False, width: int | None = None) -> str:
+        """The report for `width` columns; `short` gives one `file:line:column: error: text` line a fault."""
+        return render(self.faults, color=color, short=short, width=width)
 
 
-def render(faults: Iterable[Fault], *, color: bool = False, short: bool = False) -> str:
-    """The report of `faults`, without a final newline."""
+def render(faults: Iterable[Fault], *, color: bool = False, short: bool = False, width: int | None = None) -> str:
+    """The report of `faults`, without a final newline. A quoted line and its carets keep within `width` columns."""
     faults = tuple(faults)
     if short:
         return "\n".join(_short(fault) for fault in faults)
     paint = _paint if color else _plain
-    return "\n".join([*(_long(fault, paint) for fault in faults), _summary(faults)])
+    return "\n".join([*(_long(fault, paint, width) for fault in faults), _summary(faults)])
 
 
 def _summary(faults: tuple[Fault, ...]) -> str:
@@ -89,13 +91,14 @@ def _plain(text: str, style: str) -> str:
     return text
 
 
-def _long(fault: Fault, paint: Callable[[str, str], str]) -> str:
+def _long(fault: Fault, paint: Callable[[str, str], str], columns: int | None) -> str:
     lines = [f"{paint('error', RED)}{paint(': ' + _clean(fault.message), BOLD)}"]
     width = 1
     if fault.source is not None and fault.span is not None:
         number, column = fault.source.locate(fault.span.start)
         width = len(str(number))
-        quoted, mark = _quote(fault.source.line(number), column - 1, fault.span.end - fault.span.start)
+        room = MAX_LINE if columns is None else max(MIN_LINE, min(MAX_LINE, columns - width - 3 - 2 * len(CUT)))
+        quoted, mark = _quote(fault.source.line(number), column - 1, fault.span.end - fault.span.start, room)
         bar = paint("|", BLUE)
         lines += [
             f"{' ' * width}{paint('-->', BLUE)} {_clean(fault.location)}",
@@ -109,14 +112,14 @@ def _long(fault: Fault, paint: Callable[[str, str], str]) -> str:
     return "\n".join(lines)
 
 
-def _quote(line: str, start: int, length: int) -> tuple[str, tuple[str, str]]:
+def _quote(line: str, start: int, length: int, room: int) -> tuple[str, tuple[str, str]]:
     """The line as it can be printed, and below it the indent and the carets under `[start, start + length)`."""
     end = min(start + max(length, 1), max(len(line), start + 1))
-    if len(line) > MAX_LINE:
-        first = max(0, min(start - 20, len(line) - MAX_LINE))
-        head = "..." if first else ""
-        tail = "..." if first + MAX_LINE < len(line) else ""
-        line = head + line[first : first + MAX_LINE] + tail
+    if len(line) > room:
+        first = max(0, min(start - 20, len(line) - room))
+        head = CUT if first else ""
+        tail = CUT if first + room < len(line) else ""
+        line = head + line[first : first + room] + tail
         start, end = start - first + len(head), end - first + len(head)
         end = max(min(end, len(line) - len(tail)), start + 1)
     before = "".join(_blank(char) for char in line[:start])

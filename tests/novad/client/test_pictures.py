@@ -7,9 +7,10 @@ import pytest
 
 from novad.client.journal import Change, last_run
 from novad.client.render.graph import dot, mermaid, tree
-from novad.client.render.paint import Paint
+from novad.client.render.paint import Paint, visible_length
 from novad.client.render.timeline import axis, timeline
 from novad.core.spec import Cluster, Dependency, Log, ProcessSpec
+from tests.novad.goldens import SHAPE, golden, shape
 
 OFF = Paint(False)
 
@@ -24,6 +25,20 @@ CLUSTER = Cluster(
     (spec("broker"), spec("sync", ("broker", "ready")), spec("compute.1", ("sync", "done")),
      spec("compute.2", ("sync", "done")), spec("api", ("broker", "ready"), ("compute", "ready"))),
 )  # fmt: skip
+
+
+@SHAPE
+def test_the_timeline_of_a_start(width: int, colour: bool) -> None:
+    changes = [
+        Change(0.0, "broker", "starting"), Change(0.0, "db-sync", "waiting"), Change(0.0, "api", "waiting"),
+        Change(0.0, "compute.2", "waiting"), Change(1.8, "broker", "ready"), Change(1.8, "db-sync", "starting"),
+        Change(2.7, "db-sync", "done"), Change(2.7, "api", "starting"), Change(2.7, "compute.2", "starting"),
+        Change(3.0, "compute.2", "backoff"), Change(3.3, "compute.2", "starting"), Change(3.6, "compute.2", "failed"),
+        Change(5.8, "api", "ready"), Change(9.0, "api", "stopping"), Change(9.5, "api", "stopped"),
+    ]  # fmt: skip
+    lines = timeline(changes, ["broker", "db-sync", "api", "compute.2"], 12.0, width, Paint(colour))
+    assert max(visible_length(line) for line in lines) <= width
+    golden(f"timeline-{shape(width, colour)}", lines)
 
 
 def test_a_start_as_bars() -> None:

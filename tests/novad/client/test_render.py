@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +24,7 @@ from novad.client.render.words import count_states, duration, parse_duration, si
 from novad.client.startup import Startup, brought_up_to_date
 from novad.core.errors import UsageError
 from tests.novad.client.fakes import document, process
-
-GOLDEN = Path(__file__).parent / "golden"
+from tests.novad.goldens import SHAPE, golden, shape
 
 
 @pytest.fixture(autouse=True)
@@ -37,23 +34,6 @@ def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
-
-
-def golden(name: str, lines: list[str]) -> None:
-    path = GOLDEN / f"{name}.txt"
-    text = "".join(f"{line}\n" for line in lines)
-    if os.environ.get("NOVAD_WRITE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    assert path.exists(), f"{path} is missing"
-    assert text == path.read_text()
-
-
-SHAPE = pytest.mark.parametrize(("width", "colour"), [(80, False), (80, True), (120, False), (120, True)])
-
-
-def shape(width: int, colour: bool) -> str:
-    return f"{width}{'-colour' if colour else ''}"
 
 
 def nova() -> list[dict[str, Any]]:

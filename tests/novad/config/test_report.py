@@ -7,8 +7,10 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from novad.client.render.paint import visible_length
 from novad.config.report import ConfigFaults, Fault, render
 from novad.config.source import Source, Span
+from tests.novad.goldens import SHAPE, golden, shape
 
 SOURCE = Source("/p/nova.toml", "nova.toml", 'a = 1\n[services.api]\ndepend_on = ["broker"]\n')
 FAULT = Fault("unknown key `depend_on`", SOURCE, Span(21, 30), ("did you mean `after`?",))
@@ -24,6 +26,19 @@ def test_a_fault_shows_its_line_and_points_at_its_columns() -> None:
         "  = help: did you mean `after`?\n"
         "1 error in nova.toml; nothing was started"
     )
+
+
+@SHAPE
+def test_a_long_line_is_quoted_within_the_width_of_the_terminal(width: int, colour: bool) -> None:
+    line = (
+        f'command = "nova-api {" ".join(f"--option-{n} value" for n in range(9))} --port ${{prt.http}} --verbose"'
+    )
+    local = Source("/p/nova.local.toml", "nova.local.toml", f"[services.api]\n{line}\n")
+    at = local.text.index("${prt")
+    faults = [FAULT, Fault("unknown name `prt.http`", local, Span(at, at + 11), ("did you mean `port.http`?",))]
+    lines = render(faults, color=colour, width=width).split("\n")
+    assert all(visible_length(text) <= width for text in lines)
+    golden(f"config-errors-{shape(width, colour)}", lines)
 
 
 def test_colour_changes_nothing_but_colour() -> None:
