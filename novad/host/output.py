@@ -8,8 +8,8 @@ same reason end-of-file says nothing here; that a child is dead comes from its p
 drained.
 
 Lines are stamped a chunk at a time with one `bytes.replace`, not in a loop over lines, and written by the disk's
-thread. When that falls behind, the child's pipes are not read until it has caught up; or, where the log drops, its
-lines are counted and lost, and the child never waits.
+thread. When that falls behind, the child's pipes are not read until it has caught up; or, where the log drops, for
+a moment only: then lines are counted and lost until it has, and the child waits no more.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ PARTS_AT_ONCE = 1000
 # remark of ours, is lost.
 OWED_BYTES = 512 * 1024
 OWED_AT_MOST = 8 * 1024 * 1024
+# So long a child whose log drops waits: a burst may be more than what is owed at most, and a hung disk hangs longer.
+PATIENCE_S = 0.05
 
 
 class Output:
@@ -64,6 +66,8 @@ class Output:
         self._written = 0
         self._lost_lines = 0
         self._awaits_room = False
+        self._is_dropping = False
+        self._patience: Timer | None = None
         self.is_followed = False
         self.on_raw: Callable[[bytes], None] | None = None
         self._on_lines = on_lines
@@ -126,7 +130,7 @@ class Output:
 
     def emit(self, *parts: Part) -> None:
         """Whole stamped lines, in parts that nobody had to copy together, to the file and to whoever follows."""
-        self._put(parts, OWED_BYTES if self._may_drop else OWED_AT_MOST)
+        self._put(parts, OWED_BYTES if self._is_dropping else OWED_AT_MOST)
 
     def _put(self, parts: tuple[Part, ...], most: int) -> None:
         if self._owed > most:
@@ -173,11 +177,22 @@ class Output:
     @property
     def is_full(self) -> bool:
         """Whether the pipes are to be left alone; `resume` of each stream says when no longer."""
-        if self._may_drop or self._owed <= OWED_BYTES:
+        if self._is_dropping or self._owed <= OWED_BYTES:
             return False
         self._await_room()
         # The thread may have finished just before it could know that somebody waits for it.
-        return self._owed > OWED_BYTES
+        is_full = self._owed > OWED_BYTES
+        if is_full and self._may_drop and self._patience is None:
+            self._patience = Timer(PATIENCE_S, self._lose_patience)
+        return is_full
+
+    def _lose_patience(self) -> None:
+        """From now on lines are lost, until there is room again."""
+        self._patience = None
+        if self._awaits_room:
+            self._is_dropping = True
+            for stream in self._streams:
+                stream.resume()
 
     def _await_room(self) -> None:
         if not self._awaits_room:
@@ -201,7 +216,10 @@ class Output:
     def _has_room(self) -> None:
         if not self._awaits_room:
             return
-        self._awaits_room = False
+        self._awaits_room = self._is_dropping = False
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         self._confess()
         for stream in self._streams:
             stream.resume()
