@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nova import green
+from nova import green, httpframing
 
 # How long a stop waits for the first bytes of a connection that has just been made.
 FIRST_BYTES_S = 0.2
@@ -41,6 +41,7 @@ class Protocol(green.wsgi.HttpProtocol):
     """What eventlet calls for each connection; its server carries our `limits`."""
 
     rfile: Any
+    headers: Any
 
     def __init__(self, connection: list[Any], server: Any) -> None:
         connection.append(self)
@@ -74,15 +75,15 @@ class Protocol(green.wsgi.HttpProtocol):
         return super()._read_request_line()
 
     def parse_request(self) -> bool:
-        """Whether there is a whole head. eventlet would also run what a cut connection has left of one.
+        """Whether there is a whole head that can be read in one way only.
 
         HTTP/0.9 is refused as well: of its requests nobody can tell whether the end is missing.
         """
-        head = self.rfile = _Head(self.rfile)
+        head = self.rfile = httpframing.Head(self.rfile)
         is_line = self.raw_requestline.endswith(b"\n") and len(self.raw_requestline.split()) == 3
         if is_line and not super().parse_request():
             return False
-        if is_line and head.has_ended:
+        if is_line and head.is_whole and httpframing.is_unambiguous(self.headers):
             return True
         self.close_connection = True
         with contextlib.suppress(OSError):
@@ -101,6 +102,8 @@ class Protocol(green.wsgi.HttpProtocol):
         environ: dict[str, Any] = super().get_environ()
         length = int(environ.get("CONTENT_LENGTH") or 0)
         body = environ["wsgi.input"]
+        if body.chunked_input:
+            body.rfile = httpframing.Chunks(body.rfile)
         body.read = _bounded(body.read, length, self.connection, self._limits)
         body.readline = _bounded(body.readline, length, self.connection, self._limits)
         self._is_too_large = length > self._limits.body_max_bytes
@@ -112,19 +115,6 @@ class Protocol(green.wsgi.HttpProtocol):
             self.close_connection = True
             return
         super().handle_one_response()
-
-
-class _Head:
-    """The file that the lines of a head are read from; `has_ended` once the empty one was there."""
-
-    def __init__(self, lines: Any) -> None:
-        self._lines = lines
-        self.has_ended = False
-
-    def readline(self, size: int = -1) -> bytes:
-        line: bytes = self._lines.readline(size)
-        self.has_ended = line in (b"\r\n", b"\n")
-        return line
 
 
 def end_softly(connection: list[Any]) -> None:

@@ -214,6 +214,10 @@ class Server:
         except green.GreenletExit:
             start_response("503 Service Unavailable", [("Content-Length", "0"), ("Connection", "close")])
             return []
+        except green.wsgi.ChunkReadError as error:
+            LOG.info("%s: %s", path, error)
+            start_response("400 Bad Request", [("Content-Length", "0"), ("Connection", "close")])
+            return []
         except OSError as error:
             LOG.info("%s: the client went away: %s", path, error)
             raise

@@ -243,6 +243,36 @@ def test_what_was_cut_off_in_its_head_is_no_request(serve: Serve, head: bytes) -
     assert not ran
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: 3\r\nContent-Length: 5", b"Content-Length: +3", b"Content-Length: 3, 3",
+        b"Content-Length: 1_0", b"Content-Length: \xb2", b"Content-Length : 3",
+        b"Transfer-Encoding: gzip, chunked", b"Transfer-Encoding: identity",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        b"X: y\r\n folded: z", b"no colon", b"X: a\rContent-Length: 3", b"Host: another",
+    ],
+)  # fmt: skip
+def test_a_head_that_may_be_read_in_two_ways_is_refused(serve: Serve, fields: bytes) -> None:
+    client = Client(serve().port).send(b"POST / HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n\r\nabcde")
+    assert client.rest().startswith(b"HTTP/1.0 400 ")
+
+
+@pytest.mark.parametrize(
+    "body", [b"ZZ\r\nabc", b"-3\r\nabc", b"0x3\r\nabc", b"+3\r\nabc", b"3\r\nabcde\r\n0", b"\r\n"]
+)
+def test_a_chunk_without_a_plain_size_or_longer_than_it_is_refused(serve: Serve, body: bytes) -> None:
+    client = Client(serve().port).send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert client.send(body + b"\r\n0\r\n\r\n").rest().startswith(b"HTTP/1.1 400 ")
+
+
+def test_chunks_may_have_extensions_and_trailers(serve: Serve) -> None:
+    client = Client(serve().port).send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n")
+    client.send(b'3;name="value"\r\nabc\r\n00A \r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n')
+    assert client.response()[::2] == (200, b"<abc0123456789>")
+    assert client.get().response()[0] == 200
+
+
 def test_a_body_that_comes_too_slowly_is_cut_off(serve: Serve) -> None:
     server = serve(limits=QUICK)
     client = Client(server.port).send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n")
