@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nova import sigv4
+from nova import green, sigv4
 from nova.objectstore import checksum
 from nova.objectstore.blobs import Segment, Writer
 from nova.objectstore.checksum import Digests
@@ -122,7 +122,7 @@ def _pieces(request: S3Request, limit: int) -> Iterator[bytes]:
 def _read(request: S3Request) -> bytes:
     try:
         return request.stream.read(READ_BYTES)
-    except OSError as error:
+    except (OSError, green.wsgi.ChunkReadError) as error:
         raise S3Error("IncompleteBody", f"the connection broke while the body came: {error}") from error
 
 

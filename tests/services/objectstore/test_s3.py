@@ -315,10 +315,21 @@ def raw(url: str, head: str, payload: bytes = b"") -> bytes:
         return received
 
 
-def test_a_body_that_breaks_off_stores_nothing(s3, bucket: str, store: Store, s3_url: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "body"),
+    [
+        ("Content-Length: 1000", b"only this"),
+        ("Transfer-Encoding: chunked", b"9\r\nonly this\r\n"),
+        ("Transfer-Encoding: chunked", b"9\r\nonly th"),
+        ("Transfer-Encoding: chunked", b"-9\r\nonly this\r\n0\r\n\r\n"),
+    ],
+)
+def test_a_body_that_breaks_off_stores_nothing(
+    s3, bucket: str, store: Store, s3_url: str, how: str, body: bytes
+) -> None:
     url = urlsplit(s3.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "k"}))
-    head = f"PUT {url.path}?{url.query} HTTP/1.1\nHost: {url.netloc}\nContent-Length: 1000"
-    assert b"IncompleteBody" in raw(s3_url, head, b"only this")
+    head = f"PUT {url.path}?{url.query} HTTP/1.1\nHost: {url.netloc}\n{how}"
+    assert b"IncompleteBody" in raw(s3_url, head, body)
     assert blobs(store) == []
     assert code(s3.get_object, Bucket=bucket, Key="k") == "NoSuchKey"
 
