@@ -16,6 +16,8 @@ from novad.host.disk import Disk
 
 MAX_BYTES = 4 * 1024 * 1024
 TAIL_BYTES = 512 * 1024
+# Events of one write: what comes together while the disk is slow must not be more than a file may hold.
+AT_ONCE = 200
 
 
 class Journal:
@@ -39,8 +41,9 @@ class Journal:
     def _write(self) -> None:
         """In the disk's thread, as everything that has to do with the descriptor."""
         self._is_asked = False
-        events = [self._pending.popleft() for _ in range(len(self._pending))]
-        self._append("".join(f"{json.dumps(event, separators=(',', ':'))}\n" for event in events).encode())
+        while self._pending:
+            events = [self._pending.popleft() for _ in range(min(len(self._pending), AT_ONCE))]
+            self._append("".join(f"{json.dumps(event, separators=(',', ':'))}\n" for event in events).encode())
 
     def _append(self, data: bytes) -> None:
         try:
