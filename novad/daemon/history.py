@@ -31,6 +31,11 @@ class PastExit:
         return [] if self.ended.error else log_tail.last_lines(path, self.log_position, count)
 
     @property
+    def is_crash(self) -> bool:
+        """Whether it ended by itself: whom novad stops, for a probe or a ping, dies of novad's own signal."""
+        return not (self.ended.asked or self.ended.is_clean or self.ended.stopped_by_fault)
+
+    @property
     def kind(self) -> tuple[int | None, int | None, str]:
         """What is equal in equal ends. A number in an error is a pid or an age."""
         return self.ended.code, self.ended.signal, NUMBER.sub("", self.ended.error)
@@ -66,7 +71,7 @@ class History:
         """
         last = self.of(name)[:ALIKE]
         ends = {past.kind for past in last}
-        if len(last) < ALIKE or len(ends) > 1 or any(past.ended.asked or past.ended.is_clean for past in last):
+        if len(last) < ALIKE or len(ends) > 1 or not all(past.is_crash for past in last):
             return None
         self._journal.settle()
         lines = {tuple(past.last_lines(path, 1)) for past in last}

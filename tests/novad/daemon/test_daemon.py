@@ -210,6 +210,17 @@ def test_a_change_that_needs_no_restart_lets_who_has_failed_try_again(daemon: An
     assert row(client, "a")["state"] == "ready"
 
 
+def test_who_is_stopped_for_a_fault_has_not_crashed(daemon: Any) -> None:
+    daemon.start()
+    client = daemon.client()
+    never = {"ready": Probe(exec=("false",)), "ready_timeout_s": 0.05, "backoff": Backoff(0.01, 0.02)}
+    client.ask("up", cluster=to_json(daemon.cluster(daemon.spec("a", *SLEEP, **never))))
+    client.ask("wait", **{"for": "ready"})
+    [why] = client.ask("why", names=["a"])["processes"]
+    assert (why["state"], why["repeating"]) == ("failed", None)
+    assert [line for line in daemon.text("a", "n") if "same crash" in line] == []
+
+
 def test_crashes_that_differ_are_not_called_the_same(daemon: Any) -> None:
     daemon.start()
     client = daemon.client()
