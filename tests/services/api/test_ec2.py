@@ -77,8 +77,9 @@ def test_several_are_one_reservation_on_several_hosts(ec2, cloud) -> None:
 
 
 def test_stop_start_and_reboot(ec2, cloud) -> None:
-    (instance,) = run(ec2)
-    assert code(ec2.stop_instances, InstanceIds=[instance]) == "IncorrectInstanceState"
+    with flags.FLAGS.override(fake_driver_delay=2.0):  # or it may run before it is to be stopped
+        (instance,) = run(ec2)
+        assert code(ec2.stop_instances, InstanceIds=[instance]) == "IncorrectInstanceState"
     wait_for(ec2, "running", instance)
     assert (
         ec2.stop_instances(InstanceIds=[instance])["StoppingInstances"][0]["CurrentState"]["Name"] == "stopping"
