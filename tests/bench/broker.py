@@ -2,8 +2,9 @@
 
     python tests/bench/broker.py [--only NAME ...] [--messages N] [--million N]
 
-Broker and client share one core, so that a throughput is a cost: 1 s / (the CPU time of both). Each
-line says what must be reached and what was; the exit code is 1 where something was missed.
+Broker and client share one core, so that a throughput is a cost: 1 s / (the CPU time of both), which is what is
+printed, whatever else the machine does meanwhile; times are by the clock. Each line says what must be reached and
+what was; the exit code is 1 where something was missed.
 """
 
 from __future__ import annotations
@@ -70,6 +71,22 @@ class BrokerProcess:
         self.process.terminate()
         self.process.wait(DEADLINE_S)
         self.folder.cleanup()
+
+
+class Work:
+    """The processor time of this process and of the broker since it was made."""
+
+    def __init__(self, broker: BrokerProcess) -> None:
+        self._clock = (~broker.process.pid << 3) | 2  # what clock_getcpuclockid(3) computes on Linux
+        self._begun_s = 0.0
+        self._begun_s = self.used_s()
+
+    def used_s(self) -> float:
+        return time.process_time() + time.clock_gettime(self._clock) - self._begun_s
+
+    def rate(self, count: int) -> float:
+        """How many one core would carry in a second, after `count` of them."""
+        return count / self.used_s()
 
 
 class Client:
@@ -165,40 +182,44 @@ def publish(options: argparse.Namespace) -> Iterator[tuple[str, float, str, floa
     client = Client(broker)
     client.declare("durable", DURABLE)
     chunk = publications("durable", 100)
-    begun_s = time.monotonic()
+    work = Work(broker)
     for _ in range(options.messages // 100):
         client.send(chunk)
     ready = client.declare("durable", DURABLE)
-    speed = options.messages / (time.monotonic() - begun_s)
+    speed = work.rate(options.messages)
     assert ready == options.messages, f"{ready} of {options.messages} arrived"
     yield "publish/s, 200 B, durable queue, journal", speed, ">=", 40_000
     yield "  resident bytes a message", (broker.status("VmRSS") - 25_000) * 1024 / ready, "<=", 600
-    yield from consume(options, client)
-    yield from confirmed(options, client)
+    yield from consume(options, broker, client)
+    yield from confirmed(options, broker, client)
     broker.stop()
 
 
-def consume(options: argparse.Namespace, client: Client) -> Iterator[tuple[str, float, str, float]]:
-    begun_s = time.monotonic()
+def consume(
+    options: argparse.Namespace, broker: BrokerProcess, client: Client
+) -> Iterator[tuple[str, float, str, float]]:
+    work = Work(broker)
     client.consume("durable", no_ack=False, prefetch=200)
     for count in range(1, options.messages + 1):
         tag = client.delivery()
         if not count % 50:
             client.send(protocol.method(1, protocol.BASIC_ACK, protocol.U64.pack(tag) + b"\1"))
-    yield "consume/s, acked in fifties", options.messages / (time.monotonic() - begun_s), ">=", 20_000
+    yield "consume/s, acked in fifties", work.rate(options.messages), ">=", 20_000
 
 
-def confirmed(options: argparse.Namespace, client: Client) -> Iterator[tuple[str, float, str, float]]:
+def confirmed(
+    options: argparse.Namespace, broker: BrokerProcess, client: Client
+) -> Iterator[tuple[str, float, str, float]]:
     client.declare("confirmed", DURABLE)
     client.call(1, protocol.CONFIRM_SELECT, b"\0")
     count, chunk = options.messages // 4, publications("confirmed", 100)
-    begun_s = time.monotonic()
+    work = Work(broker)
     for _ in range(count // 100):
         client.send(chunk)
     confirmed = 0
     while confirmed < count:
         confirmed = protocol.U64.unpack_from(client.call(None, 0), 4)[0]
-    yield "publish/s, the same, confirmed (synced)", count / (time.monotonic() - begun_s), ">=", 10_000
+    yield "publish/s, the same, confirmed (synced)", work.rate(count), ">=", 10_000
 
 
 def latency(options: argparse.Namespace) -> Iterator[tuple[str, float, str, float]]:
@@ -260,12 +281,13 @@ def million(options: argparse.Namespace) -> Iterator[tuple[str, float, str, floa
     broker = BrokerProcess("--memory_limit_mib=2048")
     client, probe = Client(broker), Client(broker)
     client.declare("many", DURABLE)
-    chunk, pauses = publications("many", 100), []
+    chunk, pauses, worked = publications("many", 100), [], []
 
     def ask() -> None:
-        begun_s = time.perf_counter()
+        begun_s, work = time.perf_counter(), Work(broker)
         probe.call(1, protocol.BASIC_QOS, bytes(6) + b"\0")
         pauses.append(time.perf_counter() - begun_s)
+        worked.append(work.used_s())
 
     for number in range(options.million // 100):
         client.send(chunk)
@@ -281,6 +303,7 @@ def million(options: argparse.Namespace) -> Iterator[tuple[str, float, str, floa
         if not count % 5000:
             ask()
     yield "  longest wait of another client, ms", max(pauses) * 1000, "<=", 200
+    yield "  the longest by processor time, ms", max(worked) * 1000, "<=", 200
     broker.stop()
 
 
