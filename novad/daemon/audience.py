@@ -10,6 +10,9 @@ from novad.core import wire
 from novad.core.errors import NovadError
 from novad.host.control import SKIP_BYTES, Connection
 
+# What all that do not read in time may leave unread together, however many they are.
+SKIP_ALL_BYTES = 8 * 1024 * 1024
+
 Answer = dict[str, Any] | NovadError | None
 
 
@@ -41,10 +44,9 @@ class Subscriber:
     def send(self, event: dict[str, Any]) -> None:
         self.connection.send(wire.Event(self.request.id, event))
 
-    @property
-    def is_behind(self) -> bool:
-        """It does not read in time: it loses lines, and is told how many."""
-        return self.connection.unread_bytes > SKIP_BYTES
+    def is_behind(self, among: int) -> bool:
+        """It does not read in time, one `among` so many: it loses lines, and is told how many."""
+        return self.connection.unread_bytes > min(SKIP_BYTES, SKIP_ALL_BYTES // among)
 
     def skip(self, name: str, lines: int) -> None:
         self.skipped[name] = self.skipped.get(name, 0) + lines
@@ -137,10 +139,11 @@ class Audience:
 
     def tell_lines(self, name: str, text: bytes) -> None:
         lines = 0
-        for subscriber in list(self._subscribers):
+        followers = [subscriber for subscriber in self._subscribers if subscriber.lines]
+        for subscriber in followers:
             if name not in subscriber.lines:
                 continue
-            if subscriber.is_behind:
+            if subscriber.is_behind(len(followers)):
                 # Counted once for all: a flood must not cost more with every follower that stands still.
                 lines = lines or text.count(b"\n")
                 subscriber.skip(name, lines)
