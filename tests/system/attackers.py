@@ -81,15 +81,16 @@ class Attackers:
         self._kinds = [kind for kind, count in counts.items() for _ in range(count)]
         random.Random(29).shuffle(self._kinds)
         self.attacks: list[Attack] = []
+        self._began_s = 0.0
 
     def run(self) -> None:
-        """All of them, until the last is cut off or answered, or `HOLD_S` after the last began."""
+        """All of them, until the last is cut off or answered, or `HOLD_S` after the time of the last began."""
         waiting = iter(self._kinds)
-        more, until_s, next_drip_s = True, 0.0, 0.0
-        while more or (self._selector.get_map() and time.monotonic() < until_s):
+        more, next_drip_s = True, 0.0
+        while more or (self._selector.get_map() and time.monotonic() < self._began_s + HOLD_S):
             for kind in _few(waiting, 50):
                 self._begin(kind)
-                until_s = time.monotonic() + HOLD_S
+                self._began_s = time.monotonic()
             more = len(self.attacks) < len(self._kinds)
             for key, events in self._selector.select(0.0 if more else 0.1):
                 self._serve(key.data, events)
@@ -146,7 +147,7 @@ class Attackers:
             attack.sent += attack.sock.send(data)
             if attack.kind == "questions without end":
                 # Its time begins when its questions are not taken any more.
-                attack.began_s = time.monotonic()
+                attack.began_s = self._began_s = time.monotonic()
         except BlockingIOError:
             pass
         except OSError:

@@ -28,6 +28,8 @@ from tests.system.site import Site
 ROOT = Path(__file__).parents[3]
 # Ten seconds, and what a loaded machine adds.
 CUT_S = 11.0
+# 256 KiB of answers wait in novad and 208 KiB in the socket, of 6 KiB each. The controls want it below 5 s.
+TURNS, TURNS_MAX_S = 80, 4.0
 
 
 @experiment(
@@ -82,6 +84,9 @@ def _attack(
     crowd.stdout.readline()
     answers_s, most = _ask_until_it_ends(site, crowd)
     rows: dict[str, dict[str, Any]] = json.loads(crowd.stdout.read())
+    # Of questions that the kernel has taken novad answers as many as it keeps for a client, one each turn of its loop,
+    # and only then begins to count. How long a turn takes on this machine is seen in what a good client waits.
+    cut_s += min(TURNS * quantile(answers_s, 0.5), TURNS_MAX_S)
     for kind, row in rows.items():
         require(
             row["ended"] == row["count"], f"{kind}: {row['count'] - row['ended']} of {row['count']} not cut off"

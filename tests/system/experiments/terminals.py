@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import termios
 
 import pexpect
 
@@ -116,6 +117,10 @@ def _run(site: Site, command: list[str], live: bool) -> str:
         command[0], command[1:], cwd=str(site.folder), env=environ, dimensions=(50, 120), encoding="utf-8",
         codec_errors="surrogateescape", timeout=60,
     )  # fmt: skip
+    attributes = termios.tcgetattr(child.child_fd)
+    # A Ctrl-C throws away what the terminal has not shown yet, in the middle of a sequence too (termios(3)).
+    attributes[3] |= termios.NOFLSH
+    termios.tcsetattr(child.child_fd, termios.TCSANOW, attributes)
     try:
         text = ""
         if live:
