@@ -61,7 +61,10 @@ def members(tokens: list[str], run_dir: str = "", known: dict[int, int] | None =
     """Pid -> start time of everything alive that belongs to the cluster."""
     wanted, daemon, known = [os.fsencode(token) for token in tokens], daemon_mark(run_dir), known or {}
     seen = ((int(name), fields_of(name)) for name in os.listdir("/proc") if name.isdigit())
-    table = {pid: fields for pid, fields in seen if fields is not None and fields[0] not in b"ZX"}
+    present = {pid: fields for pid, fields in seen if fields is not None}
+    # A number that a stranger has by now is his, and so is the session that he leads.
+    known = {pid: started for pid, started in known.items() if pid not in present or present[pid][3] == started}
+    table = {pid: fields for pid, fields in present.items() if fields[0] not in b"ZX"}
     found = set()
     for pid, (_, _, session, started) in table.items():
         environ = read(pid, "environ")
