@@ -217,6 +217,8 @@ def _crawl(port: int, count: int, cut_s: float) -> tuple[float, list[float]]:
             last_s = time.monotonic() - began_s
     for crawler in crawlers:
         crawler.close()
+    # This loop looks once between two good requests.
+    cut_s += max(good_s)
     require(
         not left and last_s <= cut_s,
         f"slow requests are cut off within {cut_s} s: {len(left)} left, {last_s:.1f} s",
