@@ -28,6 +28,11 @@ class LogFile:
         self._error = ""
         self._is_full = False
 
+    @property
+    def max_bytes(self) -> int:
+        """What it holds at most, unless one write is more than that."""
+        return self._log.max_bytes
+
     def write(self, parts: Sequence[Part]) -> None:
         """Write whole lines, given in parts; or count them as lost and remember why."""
         if self._lost_lines:

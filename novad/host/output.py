@@ -39,6 +39,7 @@ PARTIAL_S = 2.0
 TERMINAL_SIZE = (40, 120)
 # A write takes 1024 parts (IOV_MAX); lines come in three at most.
 PARTS_AT_ONCE = 1000
+BYTES_AT_ONCE = 1024 * 1024
 # What the disk may owe one process before its pipes are left alone; and before even the end of a dead child, or a
 # remark of ours, is lost.
 OWED_BYTES = 512 * 1024
@@ -203,13 +204,16 @@ class Output:
     def _write(self) -> None:
         """In the disk's thread: all that has come together since the last time, in as few writes as possible."""
         self._is_asked = False
-        pending = self._pending
+        pending, most = self._pending, min(BYTES_AT_ONCE, self._file.max_bytes)
         while pending:
-            parts: list[Part] = []
-            while pending and len(parts) < PARTS_AT_ONCE:
+            parts = list(pending.popleft())
+            size = sum(map(len, parts))
+            # A file is changed between two writes: together they must not be more than it may hold.
+            while pending and len(parts) < PARTS_AT_ONCE and (more := sum(map(len, pending[0]))) + size <= most:
                 parts += pending.popleft()
+                size += more
             self._file.write(parts)
-            self._written += sum(map(len, parts))
+            self._written += size
         if self._awaits_room and self._owed <= OWED_BYTES // 2:
             self._disk.tell(self._has_room)
 
