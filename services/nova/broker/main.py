@@ -25,6 +25,7 @@ from nova.broker import broker as brokers
 from nova.broker.connection import Connection
 from nova.broker.errors import JournalError
 from nova.broker.journal import Journal
+from nova.broker.litter import Litter
 from nova.broker.loop import Loop
 
 LOG = logging.getLogger("nova.broker")
@@ -228,7 +229,9 @@ class Process:
     def __init__(self, broker: brokers.Broker, listener: socket.socket) -> None:
         self.broker = broker
         self.loop = Loop(broker)
-        self.loop.listen(listener, lambda peer: Connection(broker, peer))
+        self.loop.listen(listener, self._connection)
+        self._litter = Litter()
+        self._accepted = 0
         self._stop_at_s: float | None = None
         self._exit_code: int | None = None
         self._signals = catch_signals()
@@ -238,6 +241,7 @@ class Process:
         loop = self.loop
         while self._exit_code is None:
             loop.turn(self._timeout_s())
+            self._litter.end_turn(self.broker.memory_bytes, self._accepted - len(self.broker.connections))
             if self._stop_at_s is not None and (loop.is_quiet or self.broker.now_s >= self._stop_at_s):
                 break
         for number in SIGNALS:
@@ -245,6 +249,10 @@ class Process:
             signal.signal(number, signal.SIG_IGN)
         loop.close()
         return self._finish() if self._exit_code is None else self._exit_code
+
+    def _connection(self, peer: str) -> Connection:
+        self._accepted += 1
+        return Connection(self.broker, peer)
 
     def _timeout_s(self) -> float | None:
         timeout_s = self.loop.timeout_s()
