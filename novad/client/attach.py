@@ -51,6 +51,7 @@ class Attached:
         has_keys = keys and terminal.out_is_terminal and terminal.can_repaint and sys.stdin.isatty()
         self.view = View(app, self.feed, "Ctrl-C stops" if owns else "Ctrl-C detaches", has_keys)
         self.keys = Keys(app, link, self.view)
+        starting.means_to_leave = self.keys.means_to_leave
         self._stopping: int | None = None
         self._presses = 0
 
@@ -65,29 +66,29 @@ class Attached:
             self.view.show(self.feed.take(list(self.starting.kept)))
             self.starting.kept.clear()
             self.starting.on_lines = lambda event: self.view.show(self.feed.take([event]))
-        with Interrupts() as interrupts:
-            return self._start_and_follow(interrupts)
+        keyboard = Keyboard(sys.stdin) if self.view.has_keys else contextlib.nullcontext()
+        with Interrupts() as interrupts, keyboard as keys:
+            return self._start_and_follow(interrupts, keys)
 
-    def _start_and_follow(self, interrupts: Interrupts) -> int:
-        outcome = self.starting.run(interrupts)
-        if outcome is Outcome.INTERRUPTED and not self.owns:
-            interrupts.take()
-            return self._leave()
+    def _start_and_follow(self, interrupts: Interrupts, keyboard: Keyboard | None) -> int:
+        outcome = self.starting.run(interrupts, keyboard)
         document = self.link.request("status", names=[], usage=False)
         self.feed.processes = {item["name"]: item for item in document["processes"]}
+        if outcome is Outcome.LEFT or (outcome is Outcome.INTERRUPTED and not self.owns):
+            interrupts.take()
+            return self._leave()
         if outcome is not Outcome.INTERRUPTED:
             self._sum_up(outcome)
             if not self.view.is_live and not self.owns and self.starting.startup.is_good:
                 return self._report_only(document)
-        keyboard = Keyboard(sys.stdin) if self.view.has_keys else contextlib.nullcontext()
-        with keyboard as keys:
-            try:
-                if self.starting.has_dropped:
-                    self.view.say(f"earlier lines: {self.app.command_name()} logs")
-                self.view.show(self.feed.take([*self.starting.kept, *self.link.queued_events()]))
-                return self._loop(interrupts, keys)
-            finally:
-                self.view.close()
+        try:
+            if self.starting.has_dropped:
+                self.view.say(f"earlier lines: {self.app.command_name()} logs")
+            self.view.show(self.feed.take([*self.starting.kept, *self.link.queued_events()]))
+            self.keys.typed(self.starting.typed)
+            return self._loop(interrupts, keyboard)
+        finally:
+            self.view.close()
 
     def _sum_up(self, outcome: Outcome) -> None:
         startup, terminal = self.starting.startup, self.app.terminal

@@ -16,6 +16,9 @@ from novad.client.sift import LEVELS, Wanted
 from novad.client.view import View
 from novad.core.errors import NovadError
 
+ASKING = (":", "/", "r", "l")
+LEAVING = ("d", "\x04")
+
 
 class Keys:
     """`wants_to_leave` becomes true when the user detaches."""
@@ -34,8 +37,7 @@ class Keys:
             "\r": self._mark,
             "w": self._watch,
             "y": lambda: self._run("why"),
-            "d": self._leave,
-            "\x04": self._leave,
+            **dict.fromkeys(LEAVING, self._leave),
             ":": lambda: self._ask("novad ", self._run),
             "?": self._help,
         }
@@ -50,6 +52,15 @@ class Keys:
                     view.prompt = None
             elif key in self._actions:
                 self._actions[key]()
+
+    def means_to_leave(self, typed: list[str]) -> bool:
+        """Whether one of these keys, typed one after another, detaches and is not part of what was asked for."""
+        for key in typed:
+            if key in LEAVING:
+                return True
+            if key in ASKING:
+                return False
+        return False
 
     def _ask(self, label: str, use: Callable[[str], None], words: list[str] | None = None) -> None:
         self._view.prompt = Prompt(label, use, words or [])

@@ -16,6 +16,7 @@ from typing import Any
 from novad.client.app import App
 from novad.client.deadline import Deadline
 from novad.client.interrupts import Interrupts
+from novad.client.keyboard import Keyboard
 from novad.client.link import Link
 from novad.client.render.progress import block, name_width, plain_line, row_line, still_waiting
 from novad.client.screen import Screen
@@ -33,10 +34,11 @@ class Outcome(enum.Enum):
     SETTLED = "settled"
     INTERRUPTED = "interrupted"
     TIMED_OUT = "timed out"
+    LEFT = "left"
 
 
 class Starting:
-    """`processes` is the status when it began; `kept` holds the line events that came meanwhile."""
+    """`processes` is the status when it began; `kept` holds the line events that came meanwhile, `typed` the keys."""
 
     def __init__(
         self,
@@ -50,6 +52,8 @@ class Starting:
         self.app, self.link, self.startup = app, link, startup
         self.kept: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
         self.has_dropped = False
+        self.typed: list[str] = []
+        self.means_to_leave: Callable[[list[str]], bool] = lambda typed: False
         self.on_lines: Callable[[dict[str, Any]], None] = self._keep
         self._deadline = deadline
         self._attaches = attaches
@@ -58,11 +62,14 @@ class Starting:
         self._first = processes
         self._still_at_s = startup.now_s + STILL_S
 
-    def run(self, interrupts: Interrupts) -> Outcome:
-        """Returns when nothing more can be expected, when the time ran out or at Ctrl-C, which the caller takes."""
+    def run(self, interrupts: Interrupts, keyboard: Keyboard | None = None) -> Outcome:
+        """Returns when nothing more can be expected, when the time ran out or at Ctrl-C, which the caller takes.
+
+        Keys wait in `typed` for the block to be gone, but those that `means_to_leave` says yes to.
+        """
         try:
             lines = [line for process in self._first for line in self._changed(process)]
-            outcome = self._loop(interrupts, lines)
+            outcome = self._loop(interrupts, keyboard, lines)
             # A Ctrl-C in the moment in which all got ready means the cluster as much as one before it.
             return Outcome.INTERRUPTED if interrupts.is_pressed else outcome
         finally:
@@ -74,7 +81,7 @@ class Starting:
             outcome = self.run(interrupts)
             return Outcome.INTERRUPTED if interrupts.take() else outcome
 
-    def _loop(self, interrupts: Interrupts, lines: list[str]) -> Outcome:
+    def _loop(self, interrupts: Interrupts, keyboard: Keyboard | None, lines: list[str]) -> Outcome:
         while True:
             self._paint_block(lines)
             if self.startup.is_settled:
@@ -83,9 +90,14 @@ class Starting:
                 return Outcome.TIMED_OUT
             left_s = self._deadline.left_s()
             wait_s = TICK_S if self.app.terminal.can_repaint else max(0.0, self._still_at_s - time.monotonic())
-            ready = self.link.wait([interrupts.fileno()], min(wait_s, left_s or wait_s))
+            typing = keyboard.sources() if keyboard else []
+            ready = self.link.wait([interrupts.fileno(), *typing], min(wait_s, left_s or wait_s))
             if interrupts.fileno() in ready and interrupts.is_pressed:
                 return Outcome.INTERRUPTED
+            if keyboard and set(typing).intersection(ready):
+                self.typed += keyboard.read()
+                if self.means_to_leave(self.typed):
+                    return Outcome.LEFT
             lines = self._take_events() if self.link in ready else self._still_lines()
 
     def _paint_block(self, lines: list[str]) -> None:

@@ -130,6 +130,40 @@ def test_single_keys_show_status_filter_and_run_commands(project: Project) -> No
     up.expect("restarted api")
 
 
+LATE = """
+[services.api]
+command = ["sh", "-c", "until test -e go; do sleep 0.05; done; echo at last; exec sleep 1000"]
+ready = { log = "at last" }
+"""
+
+
+def test_keys_typed_while_services_start_are_not_echoed_and_count_once_all_is_ready(project: Project) -> None:
+    project.write(LATE)
+    up = project.terminal("up")
+    up.expect("starting")
+    up.send("zqzq?")
+    # The block is repainted every 0.1 s: an echo would come before the second repaint.
+    shown = ""
+    for _ in range(2):
+        up.expect("starting")
+        shown += up.before or ""
+    project.write("", "go")
+    up.expect("1/1 ready")
+    assert "zq" not in shown + (up.before or "")
+    up.expect("/ filter")
+
+
+def test_d_detaches_while_services_start(project: Project) -> None:
+    project.write(LATE)
+    up = project.terminal("up")
+    up.expect("starting")
+    up.send("d")
+    up.expect("detached; 1 service still running")
+    up.expect(pexpect.EOF)
+    project.write("", "go")
+    assert project.novad("wait", "api", "--timeout", "20").returncode == 0
+
+
 def test_the_terminal_is_as_it_was_after_up(project: Project) -> None:
     project.write(SLEEPING)
     shell = pexpect.spawn(
