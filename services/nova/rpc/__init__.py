@@ -7,8 +7,8 @@
     server.start()
 
 `call` raises what the method raised where its class is allowed (`allowed_rpc_exception_modules`), `RemoteError`
-for every other class, `RPCTimeout`, `NoSuchTopic`, `NoSuchMethod`, `MessageAbandoned`. How often a call takes
-effect:
+for every other class, `RPCTimeout`, `NoSuchTopic`, `TopicTooLong`, `NoSuchMethod`, `MessageAbandoned`. How often a
+call takes effect:
 
 | sent to | acknowledged | if the process dies while it runs |
 |---|---|---|
@@ -34,6 +34,7 @@ from nova.rpc.errors import (
     RemoteError,
     RpcError,
     RPCTimeout,
+    TopicTooLong,
 )
 from nova.rpc.journal import Journal
 from nova.rpc.options import FLAGS, broker_address
@@ -50,6 +51,7 @@ __all__ = [
     "RPCTimeout",
     "RemoteError",
     "RpcError",
+    "TopicTooLong",
     "call",
     "cast",
     "cleanup",

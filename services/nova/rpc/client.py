@@ -106,7 +106,10 @@ class Caller:
     def cast(
         self, context: Any, key: str, method: str, args: dict[str, Any], timeout_s: float | None = None
     ) -> None:
-        """Returns when the broker has the message on disk. Raises `NoSuchTopic`, `RPCTimeout`, `LinkClosed`."""
+        """Returns when the broker has the message on disk.
+
+        Raises `NoSuchTopic`, `TopicTooLong`, `RPCTimeout`, `LinkClosed`.
+        """
         self._post(context, self._exchange, key, method, args, timeout_s, is_kept=True)
 
     def fanout(
@@ -144,6 +147,7 @@ class Caller:
             key = topology.nested_key(key)
             if outer.deadline is not None:
                 limit_s = min(limit_s, outer.deadline - now)
+        topology.checked(key)
         silence_s: float = FLAGS.rpc_response_timeout if timeout_s is None else timeout_s
         request.msg_id = request.unique_id
         request.timeout_s = min(silence_s, limit_s)
@@ -184,6 +188,8 @@ class Caller:
         timeout_s: float | None,
         is_kept: bool,
     ) -> None:
+        topology.checked(key)
+        topology.checked(exchange)
         request = self._request(context, method, args)
         body = wire.encode_request(request)
         message = Message(body, exchange, key, request.unique_id, persistent=is_kept, mandatory=is_kept)

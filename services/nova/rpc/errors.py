@@ -17,6 +17,10 @@ class NoSuchTopic(RpcError):
     """No service has ever listened on the topic (or on that server of it); nothing was run."""
 
 
+class TopicTooLong(RpcError):
+    """A name made of the topic, and of the host where there is one, is longer than a broker takes; nothing was sent."""
+
+
 class NoSuchMethod(RpcError):
     """The service is there, but has no such public method; nothing was run."""
 

@@ -17,8 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from nova.rpc.errors import TopicTooLong
+
 DEAD_LETTERS = "nova.dead"
 DEAD_LETTERS_KEPT = 10_000
+LONGEST_NAME = 255  # bytes: AMQP 0-9-1 sends names as short strings
 DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
 SHARED, HOST, NESTED, HOST_NESTED, SUSPECTS, FANOUT, REPLIES = (
@@ -78,6 +81,16 @@ class Plan:
         return Plan(self.exchanges, queues, kept)
 
 
+def checked(name: str) -> str:
+    """`name` of a queue or an exchange, or a routing key. Raises `TopicTooLong`."""
+    size = len(name.encode())
+    if size > LONGEST_NAME:
+        raise TopicTooLong(
+            f"topic {name[:40]}...: it makes a name of {size} bytes at the broker, at most {LONGEST_NAME} are possible"
+        )
+    return name
+
+
 def server_key(topic: str, host: str | None = None) -> str:
     return f"{topic}.{host}" if host else topic
 
@@ -107,10 +120,15 @@ def client_plan(exchange: str) -> Plan:
 def server_plan(
     exchange: str, topic: str, host: str, process_id: str, prefetch: int, host_expires_s: float
 ) -> Plan:
-    """What a service needs that listens on `topic` as `host`; `process_id` makes the fanout queue's name."""
+    """What a service needs that listens on `topic` as `host`; `process_id` makes the fanout queue's name.
+
+    Raises `TopicTooLong`.
+    """
     key, host_key, fanout = server_key(topic), server_key(topic, host), fanout_exchange(topic)
     expires = {"x-expires": int(host_expires_s * 1000)}
     mine = f"{fanout}_{process_id}"
+    for name in (suspects_key(topic), nested_key(host_key), mine):
+        checked(name)
     return Plan(
         (Exchange(exchange, "topic"), Exchange(fanout, "fanout")),
         (

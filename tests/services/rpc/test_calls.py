@@ -312,3 +312,16 @@ def test_inflight_lists_what_runs_and_wait_tells_when_nothing_does(bus, latch) -
     call.wait()
     assert server.wait(5)
     assert server.inflight == []
+
+
+@pytest.mark.parametrize("send", [rpc.call, rpc.cast, rpc.fanout_cast, rpc.multicall])
+def test_a_topic_that_no_broker_can_carry_is_refused_by_name_and_limit(bus, send) -> None:
+    with pytest.raises(rpc.TopicTooLong, match=r"topic tttt.*: .* at most 255 are possible"):
+        send(context.get_admin_context(), "t" * 256, {"method": "run"})
+    bus.serve(echo)
+    assert bus.call("run")["method"] == "run"
+
+
+def test_a_service_cannot_listen_on_a_topic_that_is_too_long_with_its_host() -> None:
+    with pytest.raises(rpc.TopicTooLong, match="at most 255 are possible"):
+        rpc.get_server("topic", "h" * 250, echo)
