@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from novad.core.process import Process
 from novad.core.spec import Cluster, ProcessSpec, to_json
 
 # What may change without a new child: it is read at the next event, or by people only.
@@ -38,10 +40,15 @@ class Difference:
         """Whether anything is different at all."""
         return bool(self.added or self.removed or self.changed or self.soft)
 
-    def to_json(self) -> dict[str, Any]:
+    def restarted(self, processes: Mapping[str, Process]) -> list[str]:
+        """Who runs by a changed definition; and who has given up tries again by a new one, whatever in it is new."""
+        running = [name for name in self.changed if processes[name].want != "down"]
+        return [*running, *(name for name in self.soft if processes[name].state == "failed")]
+
+    def to_json(self, processes: Mapping[str, Process]) -> dict[str, Any]:
         """As docs/control.md describes the answer to `reload`."""
-        rows = [_row(name, changes, True) for name, changes in self.changed.items()]
-        rows += [_row(name, changes, False) for name, changes in self.soft.items()]
+        restarted = self.restarted(processes)
+        rows = [_row(name, changes, name in restarted) for name, changes in (self.changed | self.soft).items()]
         return {
             "added": list(self.added),
             "removed": list(self.removed),

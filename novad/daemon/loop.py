@@ -383,9 +383,7 @@ class Daemon:
         supervisor = self.supervisor
         supervisor.remember(cluster)
         supervisor.stop(found.removed, Stop(cause="novad reload"))
-        running = [name for name in found.changed if supervisor.processes[name].want != "down"]
-        # Who has given up tries again by a new definition, whatever in it is new.
-        running += [name for name in found.soft if supervisor.processes[name].state == "failed"]
+        running = found.restarted(supervisor.processes)
         supervisor.replace(cluster)
         fresh = [name for name in found.added if supervisor.processes[name].spec.autostart]
         for name in running:

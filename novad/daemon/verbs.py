@@ -312,8 +312,9 @@ def _reload(daemon: Daemon, connection: Connection, request: wire.Request) -> No
     if old is None:
         raise NovadError("no cluster is loaded", "novad up")
     found = diff.compare(old, new)
+    told = found.to_json(daemon.supervisor.processes)
     if argument(request, "dry_run", bool, False):
-        connection.reply(request, found.to_json())
+        connection.reply(request, told)
         return
     affected = daemon.reload(new, found)
 
@@ -336,7 +337,7 @@ def _reload(daemon: Daemon, connection: Connection, request: wire.Request) -> No
                     f"novad logs {name}",
                 )
             getting_ready |= process.state not in ("ready", "done")
-        return None if getting_ready else {**found.to_json(), "waiting": waiting}
+        return None if getting_ready else {**told, "waiting": waiting}
 
     daemon.audience.wait(Waiter(connection, request, done))
 

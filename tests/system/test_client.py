@@ -187,6 +187,21 @@ def test_reload_shows_the_difference_and_restarts_only_what_changed(project: Pro
     assert "new" in now
 
 
+def test_reload_says_what_it_restarts_of_what_has_failed_and_of_what_is_down(project: Project) -> None:
+    failing = '[services.api]\ncommand = ["sh", "-c", "test -e go && exec sleep 1000"]\ngive_up_after = 1\n'
+    down = "[services.db]\ncommand = 'sleep 1000'\n"
+    project.write(failing + down)
+    assert project.novad("up", "-d").returncode == 1
+    assert project.novad("stop", "db").returncode == 0
+    project.write("", "go")
+    project.write(failing + 'restart = "always"\n' + down + 'env = { A = "1" }\n')
+    done = project.novad("reload")
+    assert done.returncode == 0, done.stderr
+    assert "restart api" in done.stdout
+    assert "restart db" not in done.stdout
+    assert {name: row["state"] for name, row in project.processes().items()} == {"api": "ready", "db": "stopped"}
+
+
 def test_a_second_up_says_when_the_file_has_changed(project: Project) -> None:
     project.write(TWO)
     assert "differs" not in project.novad("up", "-d").stderr

@@ -50,10 +50,10 @@ def apply(app: App, link: Link, data: Any, marked: Sequence[str], quiet: bool = 
     if app.options.json:
         app.print_json(without_secrets(reply, marked))
         return 0
-    for row in reply["waiting"]:
+    for row in reply.get("waiting", []):
         app.terminal.note(f"{row['name']} waits for {awaited(row['for'])}")
     down = dict.fromkeys(
-        item["name"] for row in reply["waiting"] for item in row["for"] if item["state"] != "waiting"
+        item["name"] for row in reply.get("waiting", []) for item in row["for"] if item["state"] != "waiting"
     )
     if down:
         app.terminal.note(f"hint: {app.command_name()} start {' '.join(down)}")
