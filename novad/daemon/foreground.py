@@ -115,11 +115,14 @@ def spawned(daemon: Daemon, connection: Connection, request: wire.Request) -> No
     process = supervisor.processes[name]
     if name not in supervisor.effects.offers or process.seat is None:
         raise NovadError(f"{name} was stopped meanwhile", f"novad status {name}")
+    with_log = argument(request, "log", bool, False)
     try:
-        event = supervisor.effects.take(name, process.seat.terminal, pid, argument(request, "log", bool, False))
+        event = supervisor.effects.take(name, process.seat.terminal, pid, with_log)
     except OSError as error:
         raise NovadError(f"pid {pid}: {error.strerror}") from error
     supervisor.apply(name, event)
+    if not with_log:
+        supervisor.effects.watching.cannot_read_log(name)
     connection.reply(request, {})
 
 

@@ -81,6 +81,13 @@ class Watching:
         if probing is not None:
             probing.fulfil("notify")
 
+    def cannot_read_log(self, name: str) -> None:
+        """Its output goes to somebody's terminal: what it is awaited to print there counts as printed."""
+        self._outputs[name].on_raw = None
+        probing = self._probing.get(name)
+        if probing is not None:
+            probing.fulfil("log")
+
     def open_pipe(self, name: str) -> int:
         """The child's end of a pipe for its newline; the caller closes it after the spawn. Raises `OSError`."""
         self._close_pipe(name)

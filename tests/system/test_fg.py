@@ -144,6 +144,16 @@ def test_with_log_the_output_is_on_the_terminal_and_in_the_log(script: Project) 
     assert "its output goes there" not in stored
 
 
+def test_what_is_ready_by_its_log_is_ready_on_a_terminal_where_novad_cannot_read_it(two: Project) -> None:
+    assert two.novad("stop", "web").returncode == 0
+    terminal = two.terminal("fg", "api")
+    terminal.expect("serving as api")
+    assert two.novad("wait", "api", "--timeout", "20").returncode == 0
+    assert is_on_terminal(two, "api")
+    assert "nothing is wrong" in two.novad("why", "api").stdout
+    assert two.novad("start", "web").returncode == 0
+
+
 def test_without_a_terminal_the_output_can_be_piped(script: Project) -> None:
     done = script.novad("fg", "app", stdin="")
     assert (done.returncode, done.stdout) == (7, "hello\nbye nobody\n")
