@@ -115,6 +115,11 @@ def is_condition(words: tuple[str, ...]) -> bool:
     return bool(re.search(rf"&&|\|\||~|(?:^|\s)[!(]|\.(?:{ends})(?:$|\s)", text)) or text.strip() == FLAPPING
 
 
+def is_meant_as_condition(word: str) -> bool:
+    """Whether a name that nothing has, like `api.redy`, looks like a misspelled condition."""
+    return bool(difflib.get_close_matches(word.rpartition(".")[2], [*WORDS, FLAPPING, "log"], n=1))
+
+
 def parse(text: str) -> Condition:
     """The condition. Raises `UsageError` that points at the place."""
     parser = _Parser(text)

@@ -82,8 +82,12 @@ class Keys:
         except NovadError as error:
             self._view.say(f"error: {error.message}")
             return
-        watched = ", ".join(now["names"]) or "nothing: no service has `watch` in nova.toml"
-        self._view.say(f"watching the files of {watched}" if now["on"] else "files are not watched any more")
+        if not now["on"]:
+            self._view.say("files are not watched any more")
+        elif now["names"]:
+            self._view.say(f"watching the files of {', '.join(now['names'])}")
+        else:
+            self._view.say("nothing to watch: no service has `watch` in nova.toml")
 
     def _filter(self) -> None:
         self._ask("filter (a regular expression, empty shows all): ", self._set_filter)

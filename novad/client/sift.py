@@ -43,6 +43,13 @@ class Wanted:
     def is_everything(self) -> bool:
         return self.grep is None and self.exclude is None and self.level is None and len(self.streams) == 3
 
+    def told(self) -> str:
+        """`only /timeout/, error and above`; "" where everything is wanted."""
+        parts = [f"/{self.grep.pattern.decode(errors='replace')}/"] if self.grep else []
+        if self.level is not None:
+            parts.append(f"{next(word for word, level in LEVELS.items() if level == self.level)} and above")
+        return f"only {', '.join(parts)}" if parts else ""
+
 
 class Sieve:
     def __init__(self, wanted: Wanted) -> None:
@@ -84,13 +91,18 @@ class Sieve:
         if line[TEXT - 2 : TEXT - 1] not in wanted.streams:
             return False
         text = line[TEXT:]
-        if wanted.level is not None:
-            self._level = level_of(text, self._level)
-            if self._level < wanted.level:
-                return False
+        if wanted.level is not None and self._level_here(line, text) < wanted.level:
+            return False
         if wanted.exclude is not None and wanted.exclude.search(text):
             return False
         return wanted.grep is None or wanted.grep.search(text) is not None
+
+    def _level_here(self, line: bytes, text: bytes) -> int:
+        """A remark of novad's own stands between the lines of a service and belongs to none of them."""
+        if line[TEXT - 2 : TEXT - 1] == b"n":
+            return level_of(text, LEVELS["info"])
+        self._level = level_of(text, self._level)
+        return self._level
 
     def _search(self, block: bytes, pattern: re.Pattern[bytes]) -> Iterator[bytes]:
         """Searches the block as a whole and looks closely only at lines in which something was found.

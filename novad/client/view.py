@@ -67,7 +67,7 @@ class View:
     def _bottom(self) -> str:
         if self.prompt is not None:
             return self.prompt.line()
-        middle = self.feed.recent()
+        middle = self.feed.wanted.told() or self.feed.recent()
         if self._held is not None:
             middle = f"paused, {plural(len(self._held), 'line')} held: p goes on"
         keys = f"? keys  {self.ending}" if self.has_keys else self.ending

@@ -26,7 +26,8 @@ def is_secret(name: str, marked: Sequence[str] = ()) -> bool:
 
 def hidden(value: str) -> str:
     """What is shown in place of a secret: enough to see that there is one."""
-    return f"(hidden, {len(value)} characters)" if value else ""
+    count = len(value)
+    return f"(hidden, {count} character{'' if count == 1 else 's'})" if value else ""
 
 
 def without_userinfo(text: str) -> str:

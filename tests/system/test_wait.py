@@ -85,6 +85,10 @@ def test_an_unknown_name_is_4_and_an_unknown_state_2(talker: Project) -> None:
     done = talker.novad("wait", "db.redy && worker.ready")
     assert done.returncode == 2
     assert "did you mean `ready`?" in done.stderr
+    alone = talker.novad("wait", "db.redy")
+    assert alone.returncode == 2
+    assert "did you mean `ready`?" in alone.stderr
+    assert talker.novad("wait", "db.2").returncode == 4
 
 
 def test_the_plain_form_still_waits_for_names(talker: Project) -> None:

@@ -7,12 +7,23 @@ from datetime import UTC, datetime
 
 from novad.client import logfile
 from novad.client.app import App
-from novad.client.condition import Condition, Facts, Line, Verdict, atoms, is_condition, judge, parse, unmet
+from novad.client.condition import (
+    Condition,
+    Facts,
+    Line,
+    Verdict,
+    atoms,
+    is_condition,
+    is_meant_as_condition,
+    judge,
+    parse,
+    unmet,
+)
 from novad.client.deadline import Deadline
 from novad.client.link import Link
 from novad.client.render.words import duration
 from novad.client.verbs.control import TIMED_OUT, answer, tell_unmet, wait_until
-from novad.core.errors import UsageError
+from novad.core.errors import NoSuchService, UsageError
 
 # A process flaps for this long after a crash.
 FLAPS_S = 5.0
@@ -30,7 +41,13 @@ def run(
             return Waiting(app, link, wanted, hold or 0.0, deadline).run(began_at)
     goal = condition or "ready"
     with app.link() as link:
-        code = wait_until(app, link, list(names), goal, deadline, None if hold else {})
+        try:
+            code = wait_until(app, link, list(names), goal, deadline, None if hold else {})
+        except NoSuchService:
+            for name in names:
+                if "." in name and is_meant_as_condition(name):
+                    parse(name)
+            raise
         if code or not hold:
             return code
         return hold_for(app, link, names, goal, hold, deadline)

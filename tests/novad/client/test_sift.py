@@ -42,6 +42,12 @@ def test_a_traceback_belongs_to_its_error_whatever_its_lines_say() -> None:
     assert kept(Wanted(level=40), *map(line, lines)) == lines[1:4]
 
 
+def test_a_note_of_novad_belongs_to_no_error_and_ends_none() -> None:
+    note = line("started, pid 7", "n")
+    lines = [line("ERROR boom"), note, line("  of it"), line("INFO next")]
+    assert kept(Wanted(level=40), *lines) == ["ERROR boom", "  of it"]
+
+
 @pytest.mark.parametrize(
     ("text", "level"),
     [

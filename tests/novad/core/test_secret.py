@@ -24,7 +24,7 @@ def test_what_is_no_secret(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("DB_PASSWORD", "x", "(hidden, 1 characters)"),
+        ("DB_PASSWORD", "x", "(hidden, 1 character)"),
         ("DB_PASSWORD", "", ""),
         ("URL", "amqp://me:pw@host/ and http://a:b@c", "amqp://***@host/ and http://***@c"),
         ("URL", "http://host/a@b:c", "http://host/a@b:c"),
