@@ -242,6 +242,23 @@ def test_the_shell_completes_runs_and_survives_the_end_of_the_daemon(project: Pr
     assert shell.exitstatus == 0
 
 
+def test_a_watched_line_of_the_shell_clears_the_screen_only_for_what_is_there_to_show(project: Project) -> None:
+    project.write("[novad]\nname = 'shop'\n" + SLEEPING)
+    assert project.novad("up", "-d").returncode == 0
+    shell = project.terminal(columns=80)
+    shell.expect("shop>")
+    shell.send("watch status\r")
+    shell.expect(r"\x1b\[H\x1b\[2J.*SERVICE.*\x1b\[32m.*every 2 s: status")
+    shell.send("q")
+    shell.expect("shop>")
+    shell.send("watch -v wait db --for stopped\r")
+    shell.expect("→ wait")
+    before = shell.before or ""
+    shell.sendintr()
+    shell.expect("shop>")
+    assert "\x1b[2J" not in before + (shell.before or "")
+
+
 def test_children_cannot_reach_the_terminal_with_escapes(project: Project) -> None:
     project.write("""
 [services.api]

@@ -85,16 +85,39 @@ def watch(app: App, line: str) -> int:
 
     if not app.terminal.out_is_terminal:
         raise UsageError("watch needs a terminal", line)
+    footer = app.terminal.paint(f"every {WATCH_S:g} s: {line} — q ends", "dim")
     with Keyboard(sys.stdin) as keyboard:
         try:
             while True:
-                app.terminal.draw("\x1b[H\x1b[2J")
-                run_line(app, line)
-                app.terminal.out(app.terminal.paint(f"every {WATCH_S:g} s: {line} — q ends", "dim"))
+                # The screen is cleared with what comes in its place: a command may take its time, or be interrupted.
+                code, shown = output_of(app, line)
+                if code == INTERRUPTED:
+                    return 0
+                app.terminal.draw(f"\x1b[H\x1b[2J{shown}{footer}\n")
                 if any(key in ("q", "\x04") for key in keyboard.wait(WATCH_S)):
                     return 0
         except KeyboardInterrupt:
             return 0
+
+
+class _InPlace(io.TextIOWrapper):
+    """Keeps what is meant for the terminal, colours and all."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def output_of(app: App, line: str) -> tuple[int, str]:
+    """The exit code of a line, and what it prints to stdout, as it would on the terminal."""
+    before, kept = sys.stdout, io.BytesIO()
+    shown = _InPlace(kept, encoding="utf-8", errors="surrogateescape")
+    sys.stdout = shown
+    try:
+        code = run_line(app, line)
+        shown.flush()
+        return code, kept.getvalue().decode("utf-8", "replace")
+    finally:
+        sys.stdout = before
 
 
 def run_script(app: App, keep_going: bool) -> int:
