@@ -23,13 +23,15 @@ from novad.client.deadline import Deadline
 from novad.client.interrupts import Interrupts
 from novad.client.journal import last_run
 from novad.client.link import Unanswered
+from novad.client.render.paint import visible_length
 from novad.client.render.progress import about, summary
-from novad.client.render.words import duration, exit_words, whereabouts
+from novad.client.render.words import duration, exit_words, shorten, whereabouts
 from novad.client.starting import Outcome, Starting
 from novad.client.startup import Startup, brought_up_to_date
 from novad.client.verbs.why import report
 from novad.core.errors import NotRunning, NovadError
 from novad.core.place import Place
+from novad.core.shell import joined
 from novad.core.spec import Cluster
 from novad.testing import leaks, ledger, reports, shuffle
 from novad.testing.program import NOT_EXECUTABLE, unrunnable
@@ -155,7 +157,12 @@ class Run:
         if outcome is Outcome.SETTLED and startup.is_good:
             self.story.rows = self.owned.processes()
             first, *below = summary(startup, time.monotonic(), paint, terminal.width())
-            terminal.note("\n".join([f"{first} → {' '.join(self.options.command)}", *below]))
+            command, width = f"→ {joined(self.options.command)}", terminal.width()
+            if visible_length(first) + 1 + len(command) <= width:
+                lines = [f"{first} {command}", *below]
+            else:
+                lines = [first, *below, shorten(command, width)]
+            terminal.note("\n".join(lines))
             return None
         unready = [row.name for row in (*startup.failed(), *startup.unsettled())]
         return self._not_up(unready or list(startup.names), outcome is Outcome.TIMED_OUT)

@@ -175,7 +175,7 @@ CONTROL_VERBS: tuple[Verb, ...] = (
         "Call a method of a running service. Runs the command that nova.toml names in `[novad] call` with TOPIC, "
         "METHOD and the values; NAME=TEXT is a string, NAME:=JSON anything. Its exit code is the answer.",
         (
-            ("novad call scheduler ping --timeout 2s", "one call; exit 124 when nobody answers in time"),
+            ("novad call network reap_addresses --timeout 2s", "one call; exit 124 when nobody answers in time"),
             ("novad call compute get_console_output instance_id:=7", "with a number"),
         ),
         f"{HERE}.call:run",

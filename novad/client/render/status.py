@@ -223,10 +223,11 @@ def detail_rows(process: Process, more: dict[str, Any] | None) -> list[tuple[str
         usage = f"{size(process['rss_bytes'])} of memory" + ("" if cpu is None else f", {cpu:.1f} % of a CPU")
     want = process.get("want") or ""
     wanted = want if {"up": "ready", "down": "stopped", "once": "done"}.get(want) != process["state"] else ""
+    noted, said = note(process), process.get("status_text") or ""
     return [
         ("want", wanted),
-        ("note", note(process)),
-        ("says", process.get("status_text") or ""),
+        ("note", noted),
+        ("says", said if said != noted else ""),
         ("command", joined(shown_words(more["argv"])) if more and more.get("argv") else ""),
         ("cwd", (more or {}).get("cwd") or ""),
         ("ports", ", ".join(f"{key} {number}" for key, number in (process.get("ports") or {}).items())),

@@ -63,7 +63,10 @@ def check_value(word: str) -> None:
     """Raises `UsageError` where `word` is neither NAME=TEXT nor NAME:=JSON."""
     name, sign, text = word.partition("=")
     if not sign or not name.rstrip(":").isidentifier():
-        raise UsageError(f"`{word}` is neither NAME=TEXT nor NAME:=JSON", "novad call scheduler ping n:=3 to=all")
+        raise UsageError(
+            f"`{word}` is neither NAME=TEXT nor NAME:=JSON",
+            "novad call compute get_console_output instance_id:=7",
+        )
     if name.endswith(":"):
         try:
             json.loads(text)

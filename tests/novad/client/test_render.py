@@ -17,7 +17,7 @@ from novad.client.render.hints import Facts, hints_for, mentioned_ports
 from novad.client.render.lines import LineStyle, format_line
 from novad.client.render.paint import Paint, clip, visible_length
 from novad.client.render.progress import about, block, plain_line, row_line, status_line, still_waiting, summary
-from novad.client.render.status import status_details, status_table
+from novad.client.render.status import detail_rows, status_details, status_table
 from novad.client.render.svstat import svstat
 from novad.client.render.why import WhyStyle, why_report
 from novad.client.render.words import count_states, duration, parse_duration, size, whereabouts
@@ -52,6 +52,12 @@ def nova() -> list[dict[str, Any]]:
         process("metadata", "waiting", note="after compute.2",
                 waiting_for=[{"name": "compute.2", "condition": "ready", "state": "backoff"}]),
     ]  # fmt: skip
+
+
+def test_a_note_that_is_what_the_service_says_is_shown_once() -> None:
+    rows = dict(detail_rows(process("api", note="api ready", status_text="api ready"), None))
+    assert (rows["note"], rows["says"]) == ("api ready", "")
+    assert dict(detail_rows(process("api", note="paused", status_text="busy"), None))["says"] == "busy"
 
 
 @SHAPE
