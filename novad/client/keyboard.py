@@ -32,7 +32,8 @@ class Keyboard:
 
     def __exit__(self, *_: object) -> None:
         if self._saved is not None:
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
+            if self._fd >= 0:
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
             signal.signal(signal.SIGTSTP, signal.SIG_DFL)
 
     def sources(self) -> list[int]:
@@ -46,14 +47,19 @@ class Keyboard:
         return self.read(1)
 
     def read(self, limit: int = 4096) -> list[str]:
-        """The keys that are there; an escape sequence (an arrow) is one item. Ctrl-D at a closed terminal."""
+        """The keys that are there; an escape sequence (an arrow) is one item.
+
+        A terminal that is gone is a hang-up, also where it is seen here before the signal comes: an `up` that owns its
+        cluster ends with it. Who ignores the signal (nohup) has no keys any more.
+        """
         try:
             data = os.read(self._fd, limit)
         except OSError:
             data = b""
         if not data:
             self._fd = -1
-            return ["\x04"]
+            signal.raise_signal(signal.SIGHUP)
+            return []
         text = self._decoder.decode(data)
         return [text] if text.startswith("\x1b") else list(text)
 

@@ -63,6 +63,8 @@ class Terminal:
             "/bin/sh", ["-i"], cwd=str(site.folder), env=env, encoding="utf-8", codec_errors="replace",  # type: ignore[arg-type]
             timeout=ENDED_S, dimensions=(30, 200),
         )  # fmt: skip
+        # A Ctrl-C that comes when the command has ended is the shell's, which would forget the rest of the line.
+        self.shell.sendline("trap : INT")
         # `novad` is the group in the foreground, as of a job of an interactive shell.
         self.shell.sendline(f"{typed}; echo ended with $?.")
 
