@@ -259,6 +259,22 @@ def test_a_watched_line_of_the_shell_clears_the_screen_only_for_what_is_there_to
     assert "\x1b[2J" not in before + (shell.before or "")
 
 
+def test_f2_switches_on_again_what_set_follow_chose(project: Project) -> None:
+    talk = """sh -c 'while :; do echo this is $NOVAD_SERVICE; sleep 0.1; done'"""
+    project.write(f'[services]\napi = """{talk}"""\ndb = """{talk}"""\n[novad]\nname = "shop"\n')
+    assert project.novad("up", "-d").returncode == 0
+    shell = project.terminal()
+    shell.expect("shop>")
+    shell.send("set follow db\r")
+    shell.expect("this is db")
+    shell.send("\x1bOQ\x1bOQ")
+    shown = ""
+    for _ in range(20):
+        shell.expect("this is db")
+        shown += shell.before or ""
+    assert "this is api" not in shown
+
+
 def test_children_cannot_reach_the_terminal_with_escapes(project: Project) -> None:
     project.write("""
 [services.api]

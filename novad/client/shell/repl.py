@@ -95,6 +95,7 @@ class Shell:
         self.last_line = ""
         self.has_toolbar = True
         self.wanted = Wanted()
+        self.followed: list[str] = []
         self._sieves: dict[str, Sieve] = {}
         self._drawn_at_s = 0.0
 
@@ -157,7 +158,7 @@ class Shell:
 
         @keys.add("f2")
         def _(event: KeyPressEvent) -> None:
-            self.watcher.follow(None if self.watcher.follows else [])
+            self.watcher.follow(None if self.watcher.follows else self.followed)
 
         @keys.add("c-c")
         def _(event: KeyPressEvent) -> None:
@@ -188,6 +189,7 @@ class Shell:
             # A name that means nothing is told here, not swallowed by the watcher.
             with self.app.link() as link:
                 link.request("status", names=names, usage=False)
+        self.followed = names
         self.watcher.follow(names)
 
     def _lines(self, name: str, text: bytes) -> None:

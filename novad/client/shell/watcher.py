@@ -33,6 +33,7 @@ class Watcher:
         self._place = place
         self._on_change, self._on_lines = on_change, on_lines
         self._follow: list[str] | None = None
+        self._subscribed: list[str] | None = None
         self._wake_reader, self._wake_writer = os.pipe()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -91,8 +92,10 @@ class Watcher:
             link = connect(self._place)
         except NovadError:
             return None
+        # The wish may change at any moment: what was asked for here is what the link brings.
+        wish = self._subscribed = self._follow
         try:
-            snapshot = link.request("subscribe", states=True, lines=self._follow)
+            snapshot = link.request("subscribe", states=True, lines=wish)
             self.project = link.request("status", names=[], usage=False).get("project") or ""
         except NovadError:
             link.close()
@@ -102,8 +105,7 @@ class Watcher:
 
     def _watch(self, link: Link) -> bool:
         """Until the daemon is gone (True), or the wish has changed or the shell leaves (False)."""
-        wish = self._follow
-        while not self._stopping and self._follow is wish:
+        while not self._stopping and self._follow is self._subscribed:
             ready = link.wait([self._wake_reader])
             if self._wake_reader in ready:
                 os.read(self._wake_reader, 4096)
