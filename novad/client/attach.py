@@ -54,6 +54,7 @@ class Attached:
         starting.means_to_leave = self.keys.means_to_leave
         self._stopping: int | None = None
         self._presses = 0
+        self._running = 0  # at the first Ctrl-C
 
     @property
     def is_stopping(self) -> bool:
@@ -138,7 +139,7 @@ class Attached:
             self.view.close()
             for item in reply.get("survivors") or []:
                 self.app.terminal.err(f"error: {survivor_text(item)}")
-            self.app.terminal.note(f"stopped {plural(len(reply['stopped']), 'process')}")
+            self.app.terminal.note(f"stopped {plural(self._running, 'process')}")
             return 1 if reply.get("survivors") else INTERRUPTED
         if not (self.feed.ended or self.link.ended):
             return None
@@ -156,7 +157,8 @@ class Attached:
             return self._leave()
         self._presses += 1
         if self._presses == 1:
-            self.view.say(f"stopping {plural(self.feed.running(), 'service')} (Ctrl-C again kills)")
+            self._running = self.feed.running()
+            self.view.say(f"stopping {plural(self._running, 'service')} (Ctrl-C again kills)")
             self.view.ending = "Ctrl-C kills"
             self._stopping = self.link.send("down", timeout_s=None, kill=False)
             return None

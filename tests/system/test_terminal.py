@@ -53,13 +53,15 @@ def test_up_has_begun_to_tell_when_it_finds_an_error_and_tells_it_on_a_line_of_i
 def test_a_second_ctrl_c_kills_what_does_not_want_to_end(project: Project, tmp_path: Path) -> None:
     stubborn = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
     project.write(f'[services.api]\ncommand = ["sh", "-c", "{stubborn}"]\nready = {{ log = "ready" }}\n'
-                  'stop = { timeout = "60s" }\n')  # fmt: skip
+                  'stop = { timeout = "60s" }\n[services.db]\ncommand = "sleep 1000"\n')  # fmt: skip
     up = project.terminal("up")
-    up.expect("1/1 ready")
+    up.expect("2/2 ready")
     up.sendintr()
-    up.expect("stopping 1 service")
+    up.expect("stopping 2 services")
+    up.expect("1 ready|db stopped")
     up.sendintr()
     up.expect("killing")
+    up.expect("stopped 2 processes")
     up.expect(pexpect.EOF)
     assert marked_processes(tmp_path) == []
 
