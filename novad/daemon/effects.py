@@ -45,6 +45,7 @@ from novad.host.output import Output
 from novad.host.ports import Busy, Ports
 from novad.host.probe import Surroundings
 from novad.host.record import Records, identify
+from novad.host.stops import Stops
 from novad.host.template import House, Order, Templates
 
 
@@ -66,6 +67,7 @@ class Effects:
         self._reports = reports
         self.env: dict[str, str] = {}
         self.outputs: dict[str, Output] = {}
+        self.stops = Stops()
         self.children = Children(Hooks(self._child_exited, self._child_tree_gone, reports.before_death))
         self.templates = Templates(House(self.children.add_helper, self.children.remove_helper, reports.template))
         self.ports = Ports()
@@ -242,6 +244,11 @@ class Effects:
         )
         return Spawned(offer.incarnation, pid)
 
+    def is_paused(self, name: str, pid: int) -> bool:
+        """Whether a signal has stopped `pid`, which the process `name` is."""
+        child = self._live.get(name)
+        return self.stops.is_paused(pid, child is not None and child.pid == pid and not child.is_adopted)
+
     def follow(self, child: Child, pid: int) -> Event | None:
         """`pid`, of the tree of `child`, is the process from now on; None, with a remark, where that cannot be."""
         reason = self.children.follow(child, pid)
@@ -272,6 +279,7 @@ class Effects:
         mark = self.wiring.mark(name, incarnation)
         child = self.children.adopt(name, incarnation, identity.pid, mark)
         self._live[name] = child
+        self.stops.suspect(identity.pid)
         self._identify(child, identity.pipes)
         output, partials = self.outputs[name], handover.partials.get(name, {})
         if name in handover.terminals:

@@ -217,6 +217,7 @@ class Daemon:
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGCHLD:
+            self.supervisor.effects.stops.hear()
             self.supervisor.effects.children.reap_orphans()
         elif number in (signal.SIGTERM, signal.SIGINT):
             self.post(lambda: self.go_down(f"novad got {report.signal_name(number)}"))
@@ -304,7 +305,7 @@ class Daemon:
         for row in rows:
             if row["state"] == "starting":
                 row["awaiting"] = supervisor.effects.watching.seen.get(row["name"])
-            if row["pid"] is not None and proc.is_paused(row["pid"]):
+            if row["pid"] is not None and supervisor.effects.is_paused(row["name"], row["pid"]):
                 row["note"] = f"paused, {row['note']}" if row["note"] else "paused"
         return rows
 

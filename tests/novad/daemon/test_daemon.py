@@ -514,6 +514,16 @@ def test_a_process_that_a_signal_has_stopped_is_paused_until_it_goes_on(
     assert row(client, "a")["state"] in ("starting", "ready")
     client.ask("signal", names=["a"], signal="CONT")
     eventually(lambda: row(client, "a")["note"] is None)
+    # By somebody else, and before the death of novad.
+    os.kill(row(client, "a")["pid"], signal.SIGSTOP)
+    eventually(lambda: row(client, "a")["note"] == "paused")
+    daemon.process.kill()
+    daemon.process.wait()
+    assert daemon.start() == "ready"
+    client = daemon.client()
+    assert row(client, "a")["note"] == "paused, adopted"
+    os.kill(row(client, "a")["pid"], signal.SIGCONT)
+    eventually(lambda: row(client, "a")["note"] == "adopted")
 
 
 def test_a_reload_whose_services_do_not_get_ready_is_taken_back(daemon: Any, eventually: Eventually) -> None:

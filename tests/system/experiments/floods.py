@@ -197,7 +197,7 @@ with open(result, "w") as file:
     "R17",
     "followers that are stopped while a child writes",
     short={"clients": 4, "rounds": 3, "size": 20_000_000, "stopped_s": 0.0, "share": 0.3, "rss_mb": 20},
-    full={"clients": 20, "rounds": 5, "size": 100_000_000, "stopped_s": 20.0, "share": 0.95, "rss_mb": 20},
+    full={"clients": 20, "rounds": 15, "size": 100_000_000, "stopped_s": 20.0, "share": 0.95, "rss_mb": 20},
     controls={
         "followers that never go on": {"goes_on": False, "told_s": 1.0},
         "a memory that nothing fits in": {"rss_mb": -1},
